@@ -1,0 +1,1 @@
+//! The broker: shards, the native listener, partitions.

@@ -1,0 +1,1 @@
+//! The load generator: open-loop schedules, latency from the intended send time.

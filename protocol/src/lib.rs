@@ -1,0 +1,1 @@
+//! Bytes and names of Corrente: record batches, frames, requests and responses, with no I/O.

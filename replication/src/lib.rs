@@ -1,0 +1,1 @@
+//! Decisions of replication and metadata as machines without I/O.

@@ -1,0 +1,1 @@
+//! Deterministic simulation of whole brokers, one thread, one seed.
