@@ -1,0 +1,154 @@
+//! All that is known of one topic: its configuration, and for each partition where it lies and how far it reaches.
+
+use super::{ApiKey, Message, Request, put_message, read_error, read_message};
+use crate::error_code::ErrorCode;
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId};
+use crate::wire::{DecodeError, Reader, Writer};
+
+/// The topic to describe.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DescribeTopicRequest {
+    /// Its name.
+    pub name: String,
+}
+
+/// The topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DescribeTopicResponse {
+    /// Why it is not described, or [`ErrorCode::None`].
+    pub error: ErrorCode,
+    /// More about the error.
+    pub message: Option<String>,
+    /// Its id; [`TopicId::NIL`] with an error.
+    pub id: TopicId,
+    /// Every known configuration key, in order of the keys.
+    pub configs: Vec<TopicConfigEntry>,
+    /// Its partitions, in order of their index.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// One configuration key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicConfigEntry {
+    /// The key.
+    pub key: String,
+    /// The value in force.
+    pub value: String,
+    /// Whether that is the default, not set for this topic.
+    pub is_default: bool,
+}
+
+/// One partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionDescription {
+    /// Its number within the topic.
+    pub index: PartitionIndex,
+    /// The node that leads it, or [`NodeId::NONE`].
+    pub leader: NodeId,
+    /// The shard of that node.
+    pub shard: ShardId,
+    /// The leadership.
+    pub leader_epoch: LeaderEpoch,
+    /// The first offset that the log still holds.
+    pub log_start_offset: Offset,
+    /// One past the last record that may be read at present.
+    pub high_watermark: Offset,
+    /// One past the last record in the log.
+    pub log_end_offset: Offset,
+    /// Bytes of record batches in the log.
+    pub size_bytes: u64,
+    /// The directory of the leader that holds it.
+    pub data_dir: String,
+    /// Why it cannot be used at present, or [`ErrorCode::None`].
+    pub error: ErrorCode,
+}
+
+impl Request for DescribeTopicRequest {
+    const API: ApiKey = ApiKey::DescribeTopic;
+    type Response = DescribeTopicResponse;
+}
+
+impl Message for DescribeTopicRequest {
+    fn encode(&self, _version: u16, writer: &mut Writer) {
+        writer.put_str(&self.name);
+        writer.put_no_tags();
+    }
+
+    fn read(_version: u16, reader: &mut Reader) -> Result<DescribeTopicRequest, DecodeError> {
+        let name = reader.string()?;
+        reader.tagged(|_, _| Ok(false))?;
+        Ok(DescribeTopicRequest { name })
+    }
+}
+
+impl Message for DescribeTopicResponse {
+    fn encode(&self, _version: u16, writer: &mut Writer) {
+        writer.put_u16(self.error.code());
+        writer.put_uuid(self.id.0);
+        writer.put_list(&self.configs, |w, config| config.encode(w));
+        writer.put_list(&self.partitions, |w, partition| partition.encode(w));
+        put_message(self.message.as_deref(), writer);
+    }
+
+    fn read(_version: u16, reader: &mut Reader) -> Result<DescribeTopicResponse, DecodeError> {
+        Ok(DescribeTopicResponse {
+            error: read_error(reader)?,
+            id: TopicId(reader.uuid()?),
+            configs: reader.list(TopicConfigEntry::LEN_MIN, TopicConfigEntry::read)?,
+            partitions: reader.list(PartitionDescription::LEN_MIN, PartitionDescription::read)?,
+            message: read_message(reader)?,
+        })
+    }
+}
+
+impl TopicConfigEntry {
+    const LEN_MIN: usize = 4 + 4 + 1 + 2;
+
+    fn encode(&self, w: &mut Writer) {
+        w.put_str(&self.key);
+        w.put_str(&self.value);
+        w.put_bool(self.is_default);
+        w.put_no_tags();
+    }
+
+    fn read(r: &mut Reader) -> Result<TopicConfigEntry, DecodeError> {
+        let config = TopicConfigEntry { key: r.string()?, value: r.string()?, is_default: r.bool()? };
+        r.tagged(|_, _| Ok(false))?;
+        Ok(config)
+    }
+}
+
+impl PartitionDescription {
+    const LEN_MIN: usize = 4 + 4 + 2 + 4 + 8 + 8 + 8 + 8 + 4 + 2 + 2;
+
+    fn encode(&self, w: &mut Writer) {
+        w.put_u32(self.index.0);
+        w.put_u32(self.leader.0);
+        w.put_u16(self.shard.0);
+        w.put_u32(self.leader_epoch.0);
+        w.put_u64(self.log_start_offset.0);
+        w.put_u64(self.high_watermark.0);
+        w.put_u64(self.log_end_offset.0);
+        w.put_u64(self.size_bytes);
+        w.put_str(&self.data_dir);
+        w.put_u16(self.error.code());
+        w.put_no_tags();
+    }
+
+    fn read(r: &mut Reader) -> Result<PartitionDescription, DecodeError> {
+        let partition = PartitionDescription {
+            index: PartitionIndex(r.u32()?),
+            leader: NodeId(r.u32()?),
+            shard: ShardId(r.u16()?),
+            leader_epoch: LeaderEpoch(r.u32()?),
+            log_start_offset: Offset(r.u64()?),
+            high_watermark: Offset(r.u64()?),
+            log_end_offset: Offset(r.u64()?),
+            size_bytes: r.u64()?,
+            data_dir: r.string()?,
+            error: read_error(r)?,
+        };
+        r.tagged(|_, _| Ok(false))?;
+        Ok(partition)
+    }
+}

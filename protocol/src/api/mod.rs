@@ -1,0 +1,261 @@
+//! Requests and responses, one file for each api.
+//!
+//! A type here is what its bytes mean and nothing more: it is not checked against any topic, and names that a broker has
+//! to judge stay plain text. Each file holds the request, the response and their bytes side by side.
+
+pub mod add_partitions;
+pub mod alter_topic;
+pub mod create_topic;
+pub mod delete_topic;
+pub mod describe_topic;
+mod error_response;
+pub mod fetch;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+
+pub use add_partitions::{AddPartitionsRequest, AddPartitionsResponse};
+pub use alter_topic::{AlterTopicRequest, AlterTopicResponse};
+pub use create_topic::{CreateTopicRequest, CreateTopicResponse};
+pub use delete_topic::{DeleteTopicRequest, DeleteTopicResponse};
+pub use describe_topic::{
+    DescribeTopicRequest, DescribeTopicResponse, PartitionDescription, TopicConfigEntry,
+};
+pub use error_response::ErrorResponse;
+pub use fetch::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse};
+pub use list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetSpec,
+};
+pub use metadata::{MetadataRequest, MetadataResponse, NodeEndpoint, PartitionMetadata, TopicMetadata};
+pub use produce::{ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse};
+
+use crate::error_code::ErrorCode;
+use crate::wire::{DecodeError, Reader, Writer};
+
+/// Api keys that belong to authentication; no build uses them yet.
+pub const AUTHENTICATION_API_KEYS: RangeInclusive<u16> = 0x0100..=0x01ff;
+
+/// What a request asks for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum ApiKey {
+    /// Append record batches.
+    Produce,
+    /// Read record batches.
+    Fetch,
+    /// Find offsets by what they mean.
+    ListOffsets,
+    /// Nodes, topics and who leads what.
+    Metadata,
+    /// Create a topic.
+    CreateTopic,
+    /// Delete a topic.
+    DeleteTopic,
+    /// Change a topic's configuration.
+    AlterTopic,
+    /// All that is known of one topic.
+    DescribeTopic,
+    /// Give a topic more partitions.
+    AddPartitions,
+    /// A number that this build does not serve.
+    Unknown(u16),
+}
+
+impl ApiKey {
+    /// Every api this build serves.
+    pub const ALL: [ApiKey; 9] = [
+        ApiKey::Produce,
+        ApiKey::Fetch,
+        ApiKey::ListOffsets,
+        ApiKey::Metadata,
+        ApiKey::CreateTopic,
+        ApiKey::DeleteTopic,
+        ApiKey::AlterTopic,
+        ApiKey::DescribeTopic,
+        ApiKey::AddPartitions,
+    ];
+
+    /// The number on the wire.
+    pub const fn code(self) -> u16 {
+        match self {
+            ApiKey::Produce => 1,
+            ApiKey::Fetch => 2,
+            ApiKey::ListOffsets => 3,
+            ApiKey::Metadata => 4,
+            ApiKey::CreateTopic => 16,
+            ApiKey::DeleteTopic => 17,
+            ApiKey::AlterTopic => 18,
+            ApiKey::DescribeTopic => 19,
+            ApiKey::AddPartitions => 20,
+            ApiKey::Unknown(number) => number,
+        }
+    }
+
+    /// The api with this number.
+    pub const fn from_code(number: u16) -> ApiKey {
+        match number {
+            1 => ApiKey::Produce,
+            2 => ApiKey::Fetch,
+            3 => ApiKey::ListOffsets,
+            4 => ApiKey::Metadata,
+            16 => ApiKey::CreateTopic,
+            17 => ApiKey::DeleteTopic,
+            18 => ApiKey::AlterTopic,
+            19 => ApiKey::DescribeTopic,
+            20 => ApiKey::AddPartitions,
+            _ => ApiKey::Unknown(number),
+        }
+    }
+
+    /// The name used in logs, metrics and errors.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ApiKey::Produce => "produce",
+            ApiKey::Fetch => "fetch",
+            ApiKey::ListOffsets => "list_offsets",
+            ApiKey::Metadata => "metadata",
+            ApiKey::CreateTopic => "create_topic",
+            ApiKey::DeleteTopic => "delete_topic",
+            ApiKey::AlterTopic => "alter_topic",
+            ApiKey::DescribeTopic => "describe_topic",
+            ApiKey::AddPartitions => "add_partitions",
+            ApiKey::Unknown(_) => "unknown",
+        }
+    }
+
+    /// The newest version of this api's bodies that this build speaks, or `None` for an unknown api. All older ones,
+    /// down to 0, are spoken too.
+    pub const fn newest_version(self) -> Option<u16> {
+        match self {
+            ApiKey::Unknown(_) => None,
+            _ => Some(0),
+        }
+    }
+
+    /// Why a request for this api in this version is refused before its body is looked at, if it is.
+    pub const fn refuse(self, version: u16) -> Option<ErrorCode> {
+        match self.newest_version() {
+            None => Some(ErrorCode::UnsupportedApi),
+            Some(newest) if version > newest => Some(ErrorCode::UnsupportedVersion),
+            Some(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApiKey::Unknown(number) => write!(f, "api {number}"),
+            known => f.write_str(known.name()),
+        }
+    }
+}
+
+/// The body of a request or of a response.
+pub trait Message: Sized {
+    /// The newest version this build reads and writes.
+    const NEWEST_VERSION: u16 = 0;
+
+    /// Writes the body. `version` is at most [`Message::NEWEST_VERSION`].
+    fn encode(&self, version: u16, writer: &mut Writer);
+
+    /// Reads the body's fields; [`Message::decode`] checks the version before and the end after.
+    fn read(version: u16, reader: &mut Reader) -> Result<Self, DecodeError>;
+
+    /// The message whose whole body this is. Payloads are slices of `body`.
+    fn decode(version: u16, body: Bytes) -> Result<Self, DecodeError> {
+        if version > Self::NEWEST_VERSION {
+            return Err(DecodeError::UnsupportedVersion { version, newest: Self::NEWEST_VERSION });
+        }
+        let mut reader = Reader::new(body);
+        let message = Self::read(version, &mut reader)?;
+        reader.finish()?;
+        Ok(message)
+    }
+}
+
+/// The body of a request; names its api and its response.
+pub trait Request: Message {
+    /// The api.
+    const API: ApiKey;
+    /// What answers it.
+    type Response: Message;
+}
+
+/// An outcome with nothing else to say: the error, and more about it in the one tagged field.
+fn put_message(message: Option<&str>, writer: &mut Writer) {
+    let mut tags = crate::wire::TaggedWriter::new();
+    if let Some(message) = message {
+        tags.field(TAG_MESSAGE, |w| w.put_str(message));
+    }
+    tags.finish(writer);
+}
+
+fn read_message(reader: &mut Reader) -> Result<Option<String>, DecodeError> {
+    let mut message = None;
+    reader.tagged(|tag, value| {
+        if tag == TAG_MESSAGE {
+            message = Some(value.string()?);
+        }
+        Ok(tag == TAG_MESSAGE)
+    })?;
+    Ok(message)
+}
+
+/// In every section that has it: text that says more about the error beside it.
+const TAG_MESSAGE: u16 = 0;
+
+fn put_configs(configs: &[(String, String)], writer: &mut Writer) {
+    writer.put_list(configs, |w, (key, value)| {
+        w.put_str(key);
+        w.put_str(value);
+    });
+}
+
+fn read_configs(reader: &mut Reader) -> Result<Vec<(String, String)>, DecodeError> {
+    reader.list(8, |r| Ok((r.string()?, r.string()?)))
+}
+
+fn read_error(reader: &mut Reader) -> Result<ErrorCode, DecodeError> {
+    reader.u16().map(ErrorCode::from_code)
+}
+
+#[doc(hidden)]
+pub fn fuzz_api(input: &[u8]) {
+    fn decode<T: Message + fmt::Debug>(body: &Bytes) {
+        let Ok(message) = T::decode(0, body.clone()) else { return };
+        // What was understood can be written again, and means the same then.
+        let mut writer = Writer::new();
+        message.encode(0, &mut writer);
+        let again =
+            T::decode(0, Bytes::from(writer.finish().concat())).expect("a written message can be read");
+        assert_eq!(
+            format!("{again:?}"),
+            format!("{message:?}"),
+            "a message changed when it was written and read"
+        );
+    }
+    let Some((&api, body)) = input.split_first() else { return };
+    let body = Bytes::copy_from_slice(body);
+    match ApiKey::from_code(u16::from(api & 0x1f)) {
+        ApiKey::Produce => (decode::<ProduceRequest>(&body), decode::<ProduceResponse>(&body)),
+        ApiKey::Fetch => (decode::<FetchRequest>(&body), decode::<FetchResponse>(&body)),
+        ApiKey::ListOffsets => (decode::<ListOffsetsRequest>(&body), decode::<ListOffsetsResponse>(&body)),
+        ApiKey::Metadata => (decode::<MetadataRequest>(&body), decode::<MetadataResponse>(&body)),
+        ApiKey::CreateTopic => (decode::<CreateTopicRequest>(&body), decode::<CreateTopicResponse>(&body)),
+        ApiKey::DeleteTopic => (decode::<DeleteTopicRequest>(&body), decode::<DeleteTopicResponse>(&body)),
+        ApiKey::AlterTopic => (decode::<AlterTopicRequest>(&body), decode::<AlterTopicResponse>(&body)),
+        ApiKey::DescribeTopic => {
+            (decode::<DescribeTopicRequest>(&body), decode::<DescribeTopicResponse>(&body))
+        }
+        ApiKey::AddPartitions => {
+            (decode::<AddPartitionsRequest>(&body), decode::<AddPartitionsResponse>(&body))
+        }
+        ApiKey::Unknown(_) => (decode::<ErrorResponse>(&body), ()),
+    };
+}

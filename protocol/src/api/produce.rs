@@ -1,0 +1,160 @@
+//! Append record batches to partitions. How safe they must be before the answer leaves is in the frame header.
+
+use bytes::Bytes;
+
+use super::{ApiKey, Message, Request, put_message, read_error, read_message};
+use crate::error_code::ErrorCode;
+use crate::frame::Durability;
+use crate::ids::{Offset, PartitionIndex, TopicId};
+use crate::wire::{DecodeError, Reader, TaggedWriter, Writer};
+
+/// Tag of [`ProducePartition::expected_end_offset`].
+const TAG_EXPECTED_END_OFFSET: u16 = 0;
+
+/// Record batches for some partitions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProduceRequest {
+    /// Each succeeds or fails by itself. A partition that stands here twice is appended to in this order.
+    pub partitions: Vec<ProducePartition>,
+}
+
+/// Record batches for one partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProducePartition {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// Append only if the log ends here.
+    pub expected_end_offset: Option<Offset>,
+    /// At least one record batch, back to back; see [`crate::record_batch`]. Appended whole or not at all.
+    pub batches: Bytes,
+}
+
+/// What became of each partition, in the order of the request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProduceResponse {
+    /// One for each in the request.
+    pub partitions: Vec<ProducePartitionResponse>,
+}
+
+/// What became of one partition's batches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProducePartitionResponse {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// Why they were not appended, or [`ErrorCode::None`].
+    pub error: ErrorCode,
+    /// More about the error.
+    pub message: Option<String>,
+    /// Offset of the first record; [`Offset::ZERO`] with an error.
+    pub base_offset: Offset,
+    /// One past the offset of the last record; with [`ErrorCode::UnexpectedEndOffset`] the end of the log instead.
+    pub end_offset: Offset,
+    /// The time the broker gave to the records, in ms since 1970, or -1 where they kept the producer's.
+    pub log_append_time_ms: i64,
+    /// The first offset that the log still holds.
+    pub log_start_offset: Offset,
+    /// What was reached when the answer left.
+    pub receipt: Durability,
+}
+
+impl Request for ProduceRequest {
+    const API: ApiKey = ApiKey::Produce;
+    type Response = ProduceResponse;
+}
+
+impl Message for ProduceRequest {
+    fn encode(&self, _version: u16, writer: &mut Writer) {
+        writer.put_list(&self.partitions, |w, partition| partition.encode(w));
+        writer.put_no_tags();
+    }
+
+    fn read(_version: u16, reader: &mut Reader) -> Result<ProduceRequest, DecodeError> {
+        let partitions = reader.list(ProducePartition::LEN_MIN, ProducePartition::read)?;
+        reader.tagged(|_, _| Ok(false))?;
+        Ok(ProduceRequest { partitions })
+    }
+}
+
+impl ProducePartition {
+    const LEN_MIN: usize = 16 + 4 + 4 + 2;
+
+    fn encode(&self, w: &mut Writer) {
+        w.put_uuid(self.topic.0);
+        w.put_u32(self.partition.0);
+        w.put_bytes(self.batches.clone());
+        let mut tags = TaggedWriter::new();
+        if let Some(offset) = self.expected_end_offset {
+            tags.field(TAG_EXPECTED_END_OFFSET, |w| w.put_u64(offset.0));
+        }
+        tags.finish(w);
+    }
+
+    fn read(r: &mut Reader) -> Result<ProducePartition, DecodeError> {
+        let mut partition = ProducePartition {
+            topic: TopicId(r.uuid()?),
+            partition: PartitionIndex(r.u32()?),
+            batches: r.bytes()?,
+            expected_end_offset: None,
+        };
+        r.tagged(|tag, value| {
+            if tag == TAG_EXPECTED_END_OFFSET {
+                partition.expected_end_offset = Some(Offset(value.u64()?));
+            }
+            Ok(tag == TAG_EXPECTED_END_OFFSET)
+        })?;
+        Ok(partition)
+    }
+}
+
+impl Message for ProduceResponse {
+    fn encode(&self, _version: u16, writer: &mut Writer) {
+        writer.put_list(&self.partitions, |w, partition| partition.encode(w));
+        writer.put_no_tags();
+    }
+
+    fn read(_version: u16, reader: &mut Reader) -> Result<ProduceResponse, DecodeError> {
+        let partitions = reader.list(ProducePartitionResponse::LEN_MIN, ProducePartitionResponse::read)?;
+        reader.tagged(|_, _| Ok(false))?;
+        Ok(ProduceResponse { partitions })
+    }
+}
+
+impl ProducePartitionResponse {
+    const LEN_MIN: usize = 16 + 4 + 2 + 8 + 8 + 8 + 8 + 1 + 2;
+
+    fn encode(&self, w: &mut Writer) {
+        w.put_uuid(self.topic.0);
+        w.put_u32(self.partition.0);
+        w.put_u16(self.error.code());
+        w.put_u64(self.base_offset.0);
+        w.put_u64(self.end_offset.0);
+        w.put_i64(self.log_append_time_ms);
+        w.put_u64(self.log_start_offset.0);
+        w.put_u8(self.receipt.code());
+        put_message(self.message.as_deref(), w);
+    }
+
+    fn read(r: &mut Reader) -> Result<ProducePartitionResponse, DecodeError> {
+        Ok(ProducePartitionResponse {
+            topic: TopicId(r.uuid()?),
+            partition: PartitionIndex(r.u32()?),
+            error: read_error(r)?,
+            base_offset: Offset(r.u64()?),
+            end_offset: Offset(r.u64()?),
+            log_append_time_ms: r.i64()?,
+            log_start_offset: Offset(r.u64()?),
+            receipt: read_durability(r)?,
+            message: read_message(r)?,
+        })
+    }
+}
+
+fn read_durability(r: &mut Reader) -> Result<Durability, DecodeError> {
+    let number = r.u8()?;
+    Durability::from_code(number)
+        .ok_or(DecodeError::UnknownChoice { what: "durability", number: number.into() })
+}
