@@ -80,15 +80,28 @@ pub fn check_shape(source: &RustSource) -> Vec<Finding> {
             &format!("{lines} lines without tests, at most {SHIPPED_LINES_MAX}: one concept a file"),
         );
     }
-    let text_lines: Vec<&str> = source.text.lines().collect();
-    for (index, line) in source.code.lines().enumerate() {
-        let exempts = ["#[allow(", "#![allow("].iter().any(|attribute| line.contains(attribute));
-        let commented = index > 0 && is_plain_comment(text_lines[index - 1]);
-        if exempts && !line.contains("reason") && !text_lines[index].contains("// ") && !commented {
-            find(index + 1, "every exemption carries its reason: `reason = \"…\"`, or a comment above");
-        }
+    for line in exemptions_without_reason(source) {
+        find(line, "every exemption carries its reason: `reason = \"…\"`, or a comment above");
     }
     findings
+}
+
+/// Lines of `#[allow(…)]` and `#![allow(…)]`, perhaps over several lines, that nobody explains.
+fn exemptions_without_reason(source: &RustSource) -> Vec<usize> {
+    let text: Vec<&str> = source.text.lines().collect();
+    let code: Vec<&str> = source.code.lines().collect();
+    let explained = |index: usize| {
+        let length = code[index..].iter().position(|line| line.contains(")]")).map_or(1, |last| last + 1);
+        let attribute = index..index + length;
+        code[attribute.clone()].iter().any(|line| line.contains("reason ="))
+            || text[attribute].iter().any(|line| line.contains("// "))
+            || (index > 0 && is_plain_comment(text[index - 1]))
+    };
+    (0..code.len())
+        .filter(|index| code[*index].contains("#[allow(") || code[*index].contains("#![allow("))
+        .filter(|index| !explained(*index))
+        .map(|index| index + 1)
+        .collect()
 }
 
 /// A remark to the next reader, not documentation of the item below.
@@ -302,6 +315,7 @@ mod tests {
         assert!(shape("storage/src/log.rs", bare)[0].contains("carries its reason"));
         for text in [
             "//! Head.\n#[allow(dead_code, reason = \"r\")]\nfn f() {}\n",
+            "//! Head.\n#![allow(\n    dead_code,\n    reason = \"r\"\n)]\n",
             "//! Head.\n// The wire wants it so.\n#[allow(dead_code)]\nfn f() {}\n",
         ] {
             assert_eq!(shape("storage/src/log.rs", text), NONE, "{text}");
