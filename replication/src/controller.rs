@@ -317,6 +317,10 @@ fn replication_factor_within(context: &Context<'_>, asked: u16) -> Result<usize,
 
 fn check_replication_factor(context: &Context<'_>, replication_factor: usize) -> Result<(), Refusal> {
     let nodes = context.nodes.len();
+    if replication_factor == 0 {
+        let message = "replication factor 0 keeps no copy, at least 1 is needed";
+        return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
+    }
     if replication_factor > nodes {
         let message =
             format!("replication factor {replication_factor} is more than the nodes that live: {nodes}");

@@ -204,7 +204,7 @@ impl Replica {
 
     fn become_leader(&mut self, epoch: LeaderEpoch, log_end: Offset) -> Actions {
         let end = self.log_end();
-        assert_eq!(end, log_end, "leader at epoch {epoch} is told of log end {log_end}, knows of {end}");
+        assert!(end == log_end, "leader at epoch {epoch} is told of log end {log_end}, knows of {end}");
         if let Some(latest) = self.leader_epoch() {
             assert!(latest < epoch, "leader epoch goes from {latest} to {epoch}");
         }

@@ -349,3 +349,61 @@ fn shown(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(key: &str, value: &str) -> Result<TopicConfig, ConfigError> {
+        TopicConfig::parse(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_accepts_its_own_defaults() {
+        assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.key < b.key));
+        for spec in TOPIC_CONFIGS {
+            assert_eq!(parse(spec.key, spec.default).err(), None, "{} refuses its default", spec.key);
+            if let Honoured::Only(only) = spec.honoured {
+                assert_eq!(spec.default, only, "{} defaults to what nothing enforces", spec.key);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_set_is_every_default() {
+        let config = TopicConfig::parse(&BTreeMap::new()).expect("defaults parse");
+        assert_eq!(config.durability_floor, Durability::IsrFlushed);
+        assert_eq!(config.max_message_bytes, 1_048_588);
+        assert_eq!(config.segment_bytes, 1 << 30);
+        let min_insync: Vec<usize> = (1..=6).map(|factor| config.min_insync_replicas(factor)).collect();
+        assert_eq!(min_insync, [1, 1, 2, 3, 3, 4]);
+    }
+
+    #[test]
+    fn the_floor_lifts_what_asks_for_less() {
+        let config = parse("durability", "leader_flushed").expect("a level");
+        assert_eq!(config.required_durability(Durability::Received), Durability::LeaderFlushed);
+        assert_eq!(config.required_durability(Durability::IsrFlushed), Durability::IsrFlushed);
+    }
+
+    #[test]
+    fn effective_configs_say_what_was_set() {
+        let set = BTreeMap::from([("durability".to_owned(), "received".to_owned())]);
+        let effective = effective_configs(&set, 3);
+        assert_eq!(effective.len(), TOPIC_CONFIGS.len());
+        let find = |key| effective.iter().find(|config| config.key == key).expect("every key is there");
+        assert_eq!((find("durability").value.as_str(), find("durability").is_default), ("received", false));
+        let min_insync = find("min.insync.replicas");
+        assert_eq!((min_insync.value.as_str(), min_insync.is_default), ("2", true));
+    }
+
+    #[test]
+    fn long_keys_and_values_stay_one_line() {
+        let long = "x".repeat(1 << 20);
+        let unknown = parse(&long, "1").expect_err("unknown").to_string();
+        assert!(unknown.len() < 200, "{} bytes", unknown.len());
+        let zeros = format!("{}1", "0".repeat(1 << 20));
+        let bad = parse("min.insync.replicas", &zeros).expect_err("too long").to_string();
+        assert!(bad.len() < 250, "{} bytes", bad.len());
+    }
+}

@@ -1,0 +1,8 @@
+//! The machines of replication, one story per file.
+
+mod controller;
+mod image;
+mod leader_epoch;
+mod records;
+mod replica;
+mod text;
