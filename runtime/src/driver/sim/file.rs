@@ -1,0 +1,291 @@
+//! Files and directories on the disk of a simulated node.
+
+use super::{
+    context::{self, Context, Life},
+    disk::{self, Disk, Entry, FileNode, Operation},
+    image::own_copy,
+    trace::fingerprint,
+    world::WorldState,
+};
+use crate::{
+    buffer::AlignedBuf,
+    file::{DirEntry, OpenOptions, Sync},
+};
+use bytes::Bytes;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+/// An open file. Clones share it.
+#[derive(Clone)]
+pub(crate) struct File {
+    open: Rc<OpenFile>,
+}
+
+struct OpenFile {
+    file: Rc<FileNode>,
+    context: Context,
+    options: OpenOptions,
+}
+
+impl File {
+    pub(crate) async fn open(path: &Path, options: OpenOptions) -> io::Result<File> {
+        let context = context::current();
+        let owned = path.to_owned();
+        let file = metadata("open", path, move |disk| open_node(disk, &owned, options)).await?;
+        Ok(File { open: Rc::new(OpenFile { file, context, options }) })
+    }
+
+    pub(crate) async fn read_at(&self, offset: u64, len: usize) -> io::Result<AlignedBuf> {
+        allowed(self.open.options.read)?;
+        let world = &self.open.context.world;
+        let delay_ns = world.draw_delay_ns(&world.config.disk.read) + transfer_ns(world, len);
+        let file = self.open.file.clone();
+        disk::submit(&self.open.context, delay_ns, offset ^ len as u64, move |_| {
+            let mut buffer = AlignedBuf::zeroed(len);
+            let there = file.data.borrow().read(offset, &mut buffer);
+            buffer.truncate(there);
+            Ok(buffer)
+        })
+        .await
+    }
+
+    pub(crate) async fn write_at(&self, data: Bytes, offset: u64, sync: Sync) -> io::Result<()> {
+        allowed(self.open.options.write)?;
+        let copy = own_copy(&data);
+        drop(data);
+        self.write(copy, offset, sync).await
+    }
+
+    /// Any length and position. The write is in flight once this returns.
+    fn write(&self, data: Bytes, offset: u64, sync: Sync) -> Operation<()> {
+        let world = &self.open.context.world;
+        let durable = sync == Sync::Data;
+        let flush_ns = if durable { world.draw_delay_ns(&world.config.disk.flush) } else { 0 };
+        let write_ns = world.draw_delay_ns(&world.config.disk.write) + transfer_ns(world, data.len());
+        let print = fingerprint(&data) ^ offset;
+        let file = self.open.file.clone();
+        let operation = self.next_number();
+        if world.is_alive(self.open.context.life) {
+            file.data.borrow_mut().begin_write(operation, offset, data);
+        }
+        disk::submit(&self.open.context, write_ns + flush_ns, print, move |disk| {
+            disk.complete_write(&file, operation, durable);
+            Ok(())
+        })
+    }
+
+    pub(crate) async fn sync_data(&self) -> io::Result<()> {
+        let world = &self.open.context.world;
+        let delay_ns = world.draw_delay_ns(&world.config.disk.flush);
+        let file = self.open.file.clone();
+        let operation = self.next_number();
+        disk::submit(&self.open.context, delay_ns, operation, move |disk| {
+            disk.flush(&file, operation);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = offset.checked_add(len).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.change_len(move |now| now.max(end)).await
+    }
+
+    pub(crate) async fn set_len(&self, len: u64) -> io::Result<()> {
+        self.change_len(move |_| len).await
+    }
+
+    async fn change_len(&self, len_after: impl FnOnce(u64) -> u64 + 'static) -> io::Result<()> {
+        allowed(self.open.options.write)?;
+        let file = self.open.file.clone();
+        self.metadata(move |disk| {
+            let now = file.data.borrow().len();
+            let len = len_after(now);
+            if len != now {
+                disk.set_len(&file, len);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn len(&self) -> io::Result<u64> {
+        let file = self.open.file.clone();
+        self.metadata(move |_| Ok(file.data.borrow().len())).await
+    }
+
+    pub(crate) async fn close(self) -> io::Result<()> {
+        self.metadata(|_| Ok(())).await
+    }
+
+    fn metadata<T: 'static>(&self, apply: impl FnOnce(&mut Disk) -> io::Result<T> + 'static) -> Operation<T> {
+        let world = &self.open.context.world;
+        let delay_ns = world.draw_delay_ns(&world.config.disk.metadata);
+        disk::submit(&self.open.context, delay_ns, delay_ns, apply)
+    }
+
+    fn next_number(&self) -> u64 {
+        let Context { world, life, .. } = &self.open.context;
+        world.nodes.borrow_mut()[life.node].disk.next_number()
+    }
+}
+
+fn open_node(disk: &mut Disk, path: &Path, options: OpenOptions) -> io::Result<Rc<FileNode>> {
+    match disk.lookup(path) {
+        Ok(_) if options.create_new => Err(io::ErrorKind::AlreadyExists.into()),
+        Ok(Entry::File(file)) => Ok(file),
+        Ok(Entry::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && (options.create || options.create_new) => {
+            let place = disk.place(path)?;
+            Ok(disk.create_file(place))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the kernel calls a bad descriptor.
+fn allowed(by_options: bool) -> io::Result<()> {
+    if by_options { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+fn transfer_ns(world: &WorldState, len: usize) -> u64 {
+    len as u64 * world.config.disk.nanos_per_kib / 1024
+}
+
+/// An operation on names, which takes the time of one.
+fn metadata<T: 'static>(
+    what: &str,
+    path: &Path,
+    apply: impl FnOnce(&mut Disk) -> io::Result<T> + 'static,
+) -> Operation<T> {
+    let context = context::current();
+    let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.metadata);
+    disk::submit(&context, delay_ns, name_print(what, path), apply)
+}
+
+fn name_print(what: &str, path: &Path) -> u64 {
+    fingerprint(what.as_bytes()) ^ fingerprint(path.as_os_str().as_encoded_bytes())
+}
+
+pub(crate) async fn create_dir_all(path: &Path) -> io::Result<()> {
+    let owned = path.to_owned();
+    metadata("create_dir_all", path, move |disk| disk.create_dir_all(&owned)).await
+}
+
+pub(crate) async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let owned = path.to_owned();
+    metadata("read_dir", path, move |disk| {
+        let listed = disk.lookup_dir(&owned)?.list();
+        Ok(listed.into_iter().map(|(name, entry)| describe(name, &entry)).collect())
+    })
+    .await
+}
+
+fn describe(name: String, entry: &Entry) -> DirEntry {
+    match entry {
+        Entry::Dir(_) => DirEntry { name, is_dir: true, len: 0 },
+        Entry::File(file) => DirEntry { name, is_dir: false, len: file.data.borrow().len() },
+    }
+}
+
+pub(crate) async fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let owned = (from.to_owned(), to.to_owned());
+    metadata("rename", to, move |disk| disk.rename(&owned.0, &owned.1)).await
+}
+
+pub(crate) async fn remove_file(path: &Path) -> io::Result<()> {
+    let owned = path.to_owned();
+    metadata("remove_file", path, move |disk| disk.remove_file(&owned)).await
+}
+
+pub(crate) async fn remove_dir_all(path: &Path) -> io::Result<()> {
+    let owned = path.to_owned();
+    metadata("remove_dir_all", path, move |disk| disk.remove_dir_all(&owned)).await
+}
+
+pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
+    let context = context::current();
+    let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.flush);
+    let owned = path.to_owned();
+    disk::submit(&context, delay_ns, name_print("sync_dir", path), move |disk| {
+        let dir = disk.lookup_dir(&owned)?;
+        disk.sync_dir(&dir);
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) async fn exists(path: &Path) -> io::Result<bool> {
+    let owned = path.to_owned();
+    metadata("exists", path, move |disk| match disk.lookup(&owned) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    })
+    .await
+}
+
+pub(crate) async fn read_small(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
+    let owned = path.to_owned();
+    metadata("read_small", path, move |disk| {
+        let Entry::File(file) = disk.lookup(&owned)? else { return Err(io::ErrorKind::IsADirectory.into()) };
+        let data = file.data.borrow();
+        let len = usize::try_from(data.len()).unwrap_or(usize::MAX);
+        if len > len_max {
+            let message = format!("{} holds {len} bytes, more than {len_max}", owned.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        let mut content = vec![0; len];
+        data.read(0, &mut content);
+        Ok(content)
+    })
+    .await
+}
+
+/// Each step may be the last one before a crash, as on a real disk.
+pub(crate) async fn write_small(path: &Path, content: Vec<u8>) -> io::Result<()> {
+    let interim = interim_path(path)?;
+    let options = OpenOptions { read: false, write: true, create: true, create_new: false };
+    let file = File::open(&interim, options).await?;
+    file.set_len(0).await?;
+    file.write(Bytes::from(content), 0, Sync::No).await?;
+    file.sync_data().await?;
+    rename(&interim, path).await?;
+    sync_dir(path.parent().unwrap_or(Path::new(""))).await
+}
+
+fn interim_path(path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".tmp");
+    Ok(path.with_file_name(name))
+}
+
+/// Released when dropped, or by a crash.
+pub(crate) struct DirLock {
+    world: Rc<WorldState>,
+    life: Life,
+    lock: u64,
+}
+
+pub(crate) async fn lock_exclusive(path: &Path) -> io::Result<DirLock> {
+    let Context { world, life, .. } = context::current();
+    let owned = path.to_owned();
+    metadata("lock_exclusive", path, move |disk| {
+        let options = OpenOptions { read: true, write: true, create: true, create_new: false };
+        let file = open_node(disk, &owned, options)?;
+        let lock = disk.lock(&file).ok_or(io::ErrorKind::WouldBlock)?;
+        Ok(DirLock { world, life, lock })
+    })
+    .await
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        if self.world.is_alive(self.life) {
+            self.world.nodes.borrow_mut()[self.life.node].disk.unlock(self.lock);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! One machine of a world, and the controls of its disk.
+
+use crate::driver::sim::{disk, executor, task::Task, world::WorldState};
+use std::{
+    cell::{Ref, RefMut},
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+pub use crate::driver::sim::disk::DiskCounters;
+
+/// A machine: it has a name, an address and a disk, and can crash and be started again.
+#[derive(Clone)]
+pub struct Node {
+    world: Rc<WorldState>,
+    index: usize,
+}
+
+impl Node {
+    pub(crate) fn new(world: Rc<WorldState>, index: usize) -> Self {
+        Self { world, index }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.world.nodes.borrow()[self.index].name.clone()
+    }
+
+    /// Its address in the network.
+    pub fn address(&self) -> IpAddr {
+        self.world.nodes.borrow()[self.index].address
+    }
+
+    /// Runs `make` on this machine; it may spawn more, or start shards.
+    #[track_caller]
+    pub fn spawn<T, Fut>(&self, make: impl FnOnce() -> Fut + 'static) -> NodeTask<T>
+    where
+        T: 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        NodeTask(executor::spawn_on(&self.world, self.index, make))
+    }
+
+    /// Cuts the power. Every task is dropped, every connection reset, every port and lock free; writes
+    /// and directory changes that were not flushed are kept, lost or torn as drawn. The node is up again at
+    /// once: [`Node::spawn`] starts its next life.
+    pub fn crash(&self) {
+        self.world.crash(self.index);
+    }
+
+    /// The controls of its disk.
+    pub fn disk(&self) -> Disk<'_> {
+        Disk { node: self }
+    }
+}
+
+/// A task that [`Node::spawn`] started. Dropping it cancels the task. Tasks of the world may await it,
+/// which panics once its node has crashed.
+#[must_use = "a dropped task is cancelled; detach it to let it run"]
+pub struct NodeTask<T>(Task<T>);
+
+impl<T> NodeTask<T> {
+    /// Lets the task run on with nobody waiting for it.
+    pub fn detach(self) {
+        self.0.detach();
+    }
+
+    /// Whether it has returned, or was dropped when its node crashed.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// What it returned, once; None if it has not, or was dropped when its node crashed.
+    pub fn take_output(&mut self) -> Option<T> {
+        self.0.take_output()
+    }
+}
+
+impl<T> Future for NodeTask<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+/// The controls of one node's disk.
+pub struct Disk<'a> {
+    node: &'a Node,
+}
+
+impl Disk<'_> {
+    /// The planted fault: from now on flushes report success and do nothing.
+    pub fn ignore_flush(&self, ignore: bool) {
+        self.disk_mut().ignore_flush(ignore);
+    }
+
+    /// What crashes have done to this disk so far.
+    pub fn counters(&self) -> DiskCounters {
+        self.disk().counters()
+    }
+
+    fn disk(&self) -> Ref<'_, disk::Disk> {
+        Ref::map(self.node.world.nodes.borrow(), |nodes| &nodes[self.node.index].disk)
+    }
+
+    fn disk_mut(&self) -> RefMut<'_, disk::Disk> {
+        RefMut::map(self.node.world.nodes.borrow_mut(), |nodes| &mut nodes[self.node.index].disk)
+    }
+}
