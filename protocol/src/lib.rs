@@ -6,18 +6,18 @@
 //! beyond what arrived. `docs/PROTOCOL.md` describes the same bytes for a stranger.
 
 pub mod api;
-//pub mod compression;
+pub mod compression;
 pub mod error_code;
 pub mod frame;
 pub mod hello;
 pub mod ids;
 pub mod partitioner;
-//pub mod record;
-//pub mod record_batch;
+pub mod record;
+pub mod record_batch;
 pub mod wire;
 
 pub use api::{ApiKey, ErrorResponse, Message, Request};
-//pub use compression::Compression;
+pub use compression::Compression;
 pub use error_code::ErrorCode;
 pub use frame::{Durability, RequestHeader, ResponseHeader};
 pub use ids::{
