@@ -140,9 +140,6 @@ fn compress_lz4(data: &[u8]) -> std::io::Result<Vec<u8>> {
 /// they are.
 pub fn decompress(compression: Compression, data: &Bytes, len_max: usize) -> Result<Bytes, DecompressError> {
     match compression {
-        Compression::None if data.len() > len_max => {
-            Err(DecompressError::TooLarge { compression, max: len_max })
-        }
         Compression::None => Ok(data.clone()),
         Compression::Gzip => {
             read_bounded(compression, flate2::read::MultiGzDecoder::new(&data[..]), data.len(), len_max)
@@ -266,12 +263,12 @@ mod tests {
         }
 
         #[test]
-        fn damage_never_panics(codec in 1_usize..5, cut in 0_usize..400, flip in 0_usize..400, bit in 0..8) {
+        fn damage_never_panics(codec in 1_usize..5, cut in 0_usize..400, flip in 0_usize..400, bit in 0_u8..8) {
             let codec = Compression::ALL[codec];
             let data = b"never twice the same river; ".repeat(40);
             let mut compressed = compress(codec, &data).unwrap();
             let at = flip % compressed.len();
-            compressed[at] ^= 1 << bit;
+            compressed[at] ^= 1_u8 << bit;
             compressed.truncate(cut.max(1));
             let _ = decompress(codec, &Bytes::from(compressed), 1 << 16);
         }

@@ -25,6 +25,3 @@ pub use ids::{
     TopicPartition,
 };
 pub use wire::DecodeError;
-
-//#[cfg(test)]
-//mod golden;

@@ -42,5 +42,5 @@ pub fn fuzz_records(input: &[u8]) {
     }
 }
 
-//#[cfg(test)]
-//mod tests;
+#[cfg(test)]
+mod tests;

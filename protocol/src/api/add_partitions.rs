@@ -58,3 +58,22 @@ impl Message for AddPartitionsResponse {
         Ok(AddPartitionsResponse { error: read_error(reader)?, message: read_message(reader)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{any_error, any_message, any_text, assert_survives};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn request_survives(name in any_text(), total: u32, validate_only: bool) {
+            assert_survives(&AddPartitionsRequest { name, total, validate_only });
+        }
+
+        #[test]
+        fn response_survives(error in any_error(), message in any_message()) {
+            assert_survives(&AddPartitionsResponse { error, message });
+        }
+    }
+}

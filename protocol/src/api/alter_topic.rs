@@ -62,3 +62,23 @@ impl Message for AlterTopicResponse {
         Ok(AlterTopicResponse { error: read_error(reader)?, message: read_message(reader)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{any_configs, any_error, any_message, any_text, assert_survives};
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn request_survives(name in any_text(), set in any_configs(), unset in vec(any_text(), 0..3), validate_only: bool) {
+            assert_survives(&AlterTopicRequest { name, set, unset, validate_only });
+        }
+
+        #[test]
+        fn response_survives(error in any_error(), message in any_message()) {
+            assert_survives(&AlterTopicResponse { error, message });
+        }
+    }
+}

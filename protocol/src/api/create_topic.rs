@@ -74,3 +74,24 @@ impl Message for CreateTopicResponse {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{any_configs, any_error, any_message, any_text, any_topic, assert_survives};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn request_survives(name in any_text(), partitions: u32, replication_factor: u16, configs in any_configs(),
+            validate_only: bool)
+        {
+            assert_survives(&CreateTopicRequest { name, partitions, replication_factor, configs, validate_only });
+        }
+
+        #[test]
+        fn response_survives(error in any_error(), message in any_message(), id in any_topic()) {
+            assert_survives(&CreateTopicResponse { error, message, id });
+        }
+    }
+}

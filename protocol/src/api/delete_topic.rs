@@ -48,3 +48,22 @@ impl Message for DeleteTopicResponse {
         Ok(DeleteTopicResponse { error: read_error(reader)?, message: read_message(reader)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{any_error, any_message, any_text, assert_survives};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn request_survives(name in any_text()) {
+            assert_survives(&DeleteTopicRequest { name });
+        }
+
+        #[test]
+        fn response_survives(error in any_error(), message in any_message()) {
+            assert_survives(&DeleteTopicResponse { error, message });
+        }
+    }
+}

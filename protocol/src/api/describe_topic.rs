@@ -152,3 +152,43 @@ impl PartitionDescription {
         Ok(partition)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{any_error, any_message, any_text, any_topic, assert_survives};
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn any_config()(key in any_text(), value in any_text(), is_default: bool) -> TopicConfigEntry {
+            TopicConfigEntry { key, value, is_default }
+        }
+    }
+
+    prop_compose! {
+        fn any_partition()(index: u32, leader: u32, shard: u16, epoch: u32, start: u64, high_watermark: u64, end: u64,
+            size_bytes: u64, data_dir in any_text(), error in any_error()) -> PartitionDescription
+        {
+            PartitionDescription {
+                index: PartitionIndex(index), leader: NodeId(leader), shard: ShardId(shard),
+                leader_epoch: LeaderEpoch(epoch), log_start_offset: Offset(start),
+                high_watermark: Offset(high_watermark), log_end_offset: Offset(end), size_bytes, data_dir, error,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn request_survives(name in any_text()) {
+            assert_survives(&DescribeTopicRequest { name });
+        }
+
+        #[test]
+        fn response_survives(error in any_error(), message in any_message(), id in any_topic(),
+            configs in vec(any_config(), 0..3), partitions in vec(any_partition(), 0..3))
+        {
+            assert_survives(&DescribeTopicResponse { error, message, id, configs, partitions });
+        }
+    }
+}

@@ -162,3 +162,64 @@ impl FetchPartitionResponse {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{any_error, any_message, any_payload, any_topic, assert_survives};
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn any_partition()(topic in any_topic(), partition: u32, offset: u64, max_bytes: u32, epoch: Option<u32>)
+            -> FetchPartition
+        {
+            let leader_epoch = epoch.map(LeaderEpoch);
+            FetchPartition { topic, partition: PartitionIndex(partition), offset: Offset(offset), max_bytes, leader_epoch }
+        }
+    }
+
+    prop_compose! {
+        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(), message in any_message(),
+            high_watermark: u64, start: u64, run in any_payload()) -> FetchPartitionResponse
+        {
+            FetchPartitionResponse {
+                topic, partition: PartitionIndex(partition), error, message, high_watermark: Offset(high_watermark),
+                log_start_offset: Offset(start), batches: Some(run).filter(|run| !run.is_empty()).into_iter().collect(),
+            }
+        }
+    }
+
+    #[test]
+    fn many_pieces_are_read_as_one_run() {
+        let response = |batches| FetchResponse {
+            partitions: vec![FetchPartitionResponse {
+                topic: TopicId::NIL,
+                partition: PartitionIndex(3),
+                error: ErrorCode::None,
+                message: None,
+                high_watermark: Offset(9),
+                log_start_offset: Offset::ZERO,
+                batches,
+            }],
+        };
+        let mut writer = Writer::new();
+        response(vec![Bytes::from_static(b"one"), Bytes::from(vec![2; 3_000]), Bytes::from_static(b"three")])
+            .encode(0, &mut writer);
+        let read = FetchResponse::decode(0, Bytes::from(writer.finish().concat())).unwrap();
+        let run = [&b"one"[..], &[2; 3_000], b"three"].concat();
+        assert_eq!(read, response(vec![Bytes::from(run)]));
+    }
+
+    proptest! {
+        #[test]
+        fn request_survives(max_wait_ms: u32, min_bytes: u32, max_bytes: u32, partitions in vec(any_partition(), 0..4)) {
+            assert_survives(&FetchRequest { max_wait_ms, min_bytes, max_bytes, partitions });
+        }
+
+        #[test]
+        fn response_survives(partitions in vec(any_partition_response(), 0..4)) {
+            assert_survives(&FetchResponse { partitions });
+        }
+    }
+}

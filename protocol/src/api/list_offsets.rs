@@ -167,3 +167,49 @@ impl ListOffsetsPartitionResponse {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{any_error, any_message, any_topic, assert_survives};
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn any_spec() -> impl Strategy<Value = OffsetSpec> {
+        prop_oneof![
+            Just(OffsetSpec::Earliest),
+            Just(OffsetSpec::Latest),
+            any::<i64>().prop_map(OffsetSpec::Timestamp),
+            Just(OffsetSpec::MaxTimestamp),
+        ]
+    }
+
+    prop_compose! {
+        fn any_partition()(topic in any_topic(), partition: u32, spec in any_spec()) -> ListOffsetsPartition {
+            ListOffsetsPartition { topic, partition: PartitionIndex(partition), spec }
+        }
+    }
+
+    prop_compose! {
+        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(), message in any_message(),
+            offset: u64, timestamp_ms: i64, epoch: u32) -> ListOffsetsPartitionResponse
+        {
+            ListOffsetsPartitionResponse {
+                topic, partition: PartitionIndex(partition), error, message, offset: Offset(offset), timestamp_ms,
+                leader_epoch: LeaderEpoch(epoch),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn request_survives(partitions in vec(any_partition(), 0..4)) {
+            assert_survives(&ListOffsetsRequest { partitions });
+        }
+
+        #[test]
+        fn response_survives(partitions in vec(any_partition_response(), 0..4)) {
+            assert_survives(&ListOffsetsResponse { partitions });
+        }
+    }
+}

@@ -190,3 +190,64 @@ impl PartitionMetadata {
         Ok(partition)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{
+        any_error, any_message, any_name, any_nodes, any_text, any_topic, assert_survives,
+    };
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn any_node()(node: u32, host in any_text(), port: u16, shards: u16) -> NodeEndpoint {
+            NodeEndpoint { node: NodeId(node), host, port, shards }
+        }
+    }
+
+    prop_compose! {
+        fn any_partition()(index: u32, error in any_error(), leader: u32, shard: u16, epoch: u32,
+            replicas in any_nodes(), isr in any_nodes()) -> PartitionMetadata
+        {
+            PartitionMetadata {
+                index: PartitionIndex(index), error, leader: NodeId(leader), shard: ShardId(shard),
+                leader_epoch: LeaderEpoch(epoch), replicas, isr,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn any_topic_metadata()(name in any_name(), id in any_topic(), error in any_error(), message in any_message(),
+            partitions in vec(any_partition(), 0..3)) -> TopicMetadata
+        {
+            TopicMetadata { name, id, error, message, partitions }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused_with_its_own_code() {
+        let mut writer = Writer::new();
+        writer.put_bool(true);
+        writer.put_list(&["../../etc"], |w, name| w.put_str(name));
+        writer.put_no_tags();
+        let error = MetadataRequest::decode(0, bytes::Bytes::from(writer.finish().concat())).unwrap_err();
+        assert_eq!(error.error_code(), ErrorCode::InvalidTopicName);
+    }
+
+    proptest! {
+        #[test]
+        fn request_survives(topics in proptest::option::of(vec(any_name(), 0..4))) {
+            assert_survives(&MetadataRequest { topics });
+        }
+
+        #[test]
+        fn response_survives(cluster_id: [u8; 16], metadata_version: u64, controller: u32,
+            nodes in vec(any_node(), 0..3), topics in vec(any_topic_metadata(), 0..3))
+        {
+            assert_survives(&MetadataResponse {
+                cluster_id, metadata_version, controller: NodeId(controller), nodes, topics,
+            });
+        }
+    }
+}

@@ -13,6 +13,8 @@ pub mod fetch;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -258,4 +260,42 @@ pub fn fuzz_api(input: &[u8]) {
         }
         ApiKey::Unknown(_) => (decode::<ErrorResponse>(&body), ()),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_number_survives() {
+        for number in 0..=u16::MAX {
+            assert_eq!(ApiKey::from_code(number).code(), number);
+        }
+        for api in ApiKey::ALL {
+            assert_eq!(ApiKey::from_code(api.code()), api);
+            assert!(!AUTHENTICATION_API_KEYS.contains(&api.code()), "{api}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused_before_its_body() {
+        assert_eq!(ApiKey::Fetch.refuse(0), None);
+        assert_eq!(ApiKey::Fetch.refuse(1), Some(ErrorCode::UnsupportedVersion));
+        assert_eq!(ApiKey::Unknown(999).refuse(0), Some(ErrorCode::UnsupportedApi));
+        let error = MetadataRequest::decode(1, Bytes::new()).unwrap_err();
+        assert_eq!(error, DecodeError::UnsupportedVersion { version: 1, newest: 0 });
+    }
+
+    proptest! {
+        #[test]
+        fn error_response_survives(error in testing::any_error(), message in testing::any_message()) {
+            testing::assert_survives(&ErrorResponse { error, message });
+        }
+
+        #[test]
+        fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..400)) {
+            fuzz_api(&noise);
+        }
+    }
 }

@@ -158,3 +158,62 @@ fn read_durability(r: &mut Reader) -> Result<Durability, DecodeError> {
     Durability::from_code(number)
         .ok_or(DecodeError::UnknownChoice { what: "durability", number: number.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{any_error, any_message, any_payload, any_topic, assert_survives};
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn any_partition()(topic in any_topic(), partition: u32, end: Option<u64>, batches in any_payload())
+            -> ProducePartition
+        {
+            let expected_end_offset = end.map(Offset);
+            ProducePartition { topic, partition: PartitionIndex(partition), expected_end_offset, batches }
+        }
+    }
+
+    prop_compose! {
+        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(), message in any_message(),
+            base: u64, end: u64, log_append_time_ms: i64, start: u64, receipt in 0_u8..4) -> ProducePartitionResponse
+        {
+            ProducePartitionResponse {
+                topic, partition: PartitionIndex(partition), error, message, base_offset: Offset(base),
+                end_offset: Offset(end), log_append_time_ms, log_start_offset: Offset(start),
+                receipt: Durability::from_code(receipt).unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn batches_are_slices_of_the_body() {
+        let batches = Bytes::from(vec![1; 5_000]);
+        let partition = ProducePartition {
+            topic: TopicId::NIL,
+            partition: PartitionIndex(0),
+            expected_end_offset: None,
+            batches: batches.clone(),
+        };
+        let mut writer = Writer::new();
+        ProduceRequest { partitions: vec![partition] }.encode(0, &mut writer);
+        let chunks = writer.finish();
+        assert_eq!(chunks[1].as_ptr(), batches.as_ptr(), "written without a copy");
+        let body = Bytes::from(chunks.concat());
+        let read = ProduceRequest::decode(0, body.clone()).unwrap();
+        assert_eq!(read.partitions[0].batches.as_ptr(), body[28..].as_ptr(), "read without a copy");
+    }
+
+    proptest! {
+        #[test]
+        fn request_survives(partitions in vec(any_partition(), 0..4)) {
+            assert_survives(&ProduceRequest { partitions });
+        }
+
+        #[test]
+        fn response_survives(partitions in vec(any_partition_response(), 0..4)) {
+            assert_survives(&ProduceResponse { partitions });
+        }
+    }
+}
