@@ -39,7 +39,10 @@ start_broker() {
   broker_pid=$!
   # The ready file is written once requests are served; until then all there is to ask is whether the process lives.
   until [ -s "$directory/ready" ]; do
-    kill -0 "$broker_pid" 2>/dev/null || { tail -n 20 "$directory/broker.log" >&2; die "the broker ended while starting"; }
+    if ! kill -0 "$broker_pid" 2>/dev/null; then
+      tail -n 20 "$directory/broker.log" >&2
+      die "the broker ended while starting"
+    fi
     sleep 0.01
   done
   broker=$(sed 's/.*"advertised" *: *"\([^"]*\)".*/\1/' "$directory/ready")
@@ -84,7 +87,7 @@ kill_in_flight() {
     [ "$sent_at_kill" -lt "$at" ] || [ "$sent_at_kill" -le "$(stat_of "$stats" acked)" ] || break
     sleep 0.005
   done
-  kill -0 "$producer_pid" 2>/dev/null || die "the producer was done before $at records: nothing to kill the broker under"
+  kill -0 "$producer_pid" 2>/dev/null || die "the producer was done before $at records: nothing to kill a broker under"
   kill_broker
   # The file is renewed every 100 ms; two equal readings that far apart are the last word.
   local before=

@@ -34,7 +34,7 @@ check_read_back() {
       colon = index($0, ":"); key = substr($0, 1, colon - 1); number = substr($0, colon + 1, 20) + 0
       if (number == last[key] + 1) { last[key] = number; print }
       else if (number <= last[key]) repeated++
-      else { missing++; if (missing <= 5) print "not in order: " key ": " number " after " last[key] + 0 >"/dev/stderr" }
+      else if (missing++ < 5) print "not in order: " key ": " number " after " last[key] + 0 >"/dev/stderr"
     }
     END { print repeated + 0, missing + 0 >counts }' "$read" | "${sorting[@]}" | sha256sum | cut -c1-64)
   local missing

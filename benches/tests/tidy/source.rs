@@ -24,9 +24,14 @@ impl RustSource {
         self.path.split('/').next().unwrap_or_default()
     }
 
+    /// Whether the whole file is built for tests only.
+    pub fn is_test(&self) -> bool {
+        is_test(&self.path)
+    }
+
     /// How many lines the file has without its test items.
     pub fn shipped_lines(&self) -> usize {
-        if is_test(&self.path) {
+        if self.is_test() {
             return 0;
         }
         let of_tests: usize = test_items(&self.code).map(|item| self.text[item].lines().count()).sum();
@@ -34,7 +39,6 @@ impl RustSource {
     }
 }
 
-/// Whether the whole file is built for tests only.
 fn is_test(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("/benches/")
 }
