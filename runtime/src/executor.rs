@@ -30,11 +30,6 @@ pub enum Queue {
 pub struct Task<T>(driver::Task<T>);
 
 impl<T> Task<T> {
-    /// A task of a simulated world, spawned from outside of it.
-    pub(crate) fn simulated(task: driver::sim::executor::Task<T>) -> Self {
-        Self(driver::Task::Sim(task))
-    }
-
     /// Lets the task run on with nobody waiting for it.
     pub fn detach(self) {
         match self.0 {

@@ -164,7 +164,9 @@ impl WorldState {
                 return Poll::Ready(Ok(connection));
             }
         }
-        listening.waiters.push(cx.waker().clone());
+        if !listening.waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+            listening.waiters.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
@@ -234,6 +236,8 @@ impl WorldState {
         skip: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        // Declared before the borrow, so dropped after it.
+        let _outdated_writer: Option<Waker>;
         let network = &mut *self.network.borrow_mut();
         let Some(stream) = network.stream(connection) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
@@ -248,7 +252,7 @@ impl WorldState {
         }
         let room = outbound.room(self.config.network.buffer_bytes);
         if room == 0 {
-            outbound.writer = Some(cx.waker().clone());
+            _outdated_writer = outbound.writer.replace(cx.waker().clone());
             return Poll::Pending;
         }
         if from != to && self.chance(self.config.network.reset_chance) {
@@ -356,14 +360,16 @@ impl WorldState {
             }
             self.note(Mark::Close, connection.print(), 0);
             let [from, to] = stream.way_from(connection.end);
-            let unread = stream.ends[connection.end].inbound.has_arrived();
+            let own = &stream.ends[connection.end];
+            let (unread, broken) = (own.inbound.has_arrived(), own.broken);
             let peer = &mut stream.ends[1 - connection.end];
             if !peer.open {
                 network.streams.remove(&connection.number)
             } else {
-                if unread && !peer.broken {
+                // The other end of a broken stream knows already, or is about to hear.
+                if !broken && unread {
                     self.dispatch(&mut peer.inbound, from, to, Event::Reset(connection.peer()));
-                } else if !peer.broken && peer.inbound.send_end() {
+                } else if !broken && peer.inbound.send_end() {
                     self.dispatch(&mut peer.inbound, from, to, Event::Deliver(connection.peer()));
                 }
                 None
@@ -395,8 +401,11 @@ impl WorldState {
                 return;
             }
             self.note(Mark::Deliver, connection.print(), 0);
+            if end.broken {
+                return;
+            }
             end.inbound.arrive();
-            if !end.open && end.inbound.has_arrived() && !end.broken {
+            if !end.open && end.inbound.has_arrived() {
                 // Bytes for nobody: the machine answers with a reset.
                 self.break_stream(stream, connection);
                 return;

@@ -26,12 +26,15 @@ use std::{
 /// The clock does not begin at zero, so that looking back a little never underflows.
 const CLOCK_START_NS: u64 = 3_600_000_000_000;
 
+/// Makes a disk operation happen, once; yields who waits for it.
+pub(crate) type DiskCompletion = Box<dyn FnMut(&mut Disk) -> Option<Waker>>;
+
 /// Something that happens at a set time.
 pub(crate) enum Event {
     /// A timer of a task.
     Wake(Waker),
-    /// A disk operation of this life of a node completes; yields who waits for it.
-    Disk(Life, Box<dyn FnMut(&mut Disk) -> Option<Waker>>),
+    /// A disk operation of this life of a node completes.
+    Disk(Life, DiskCompletion),
     /// The next segment of a pipe arrives at this end of the connection.
     Deliver(Connection),
     /// A reset arrives at this end of the connection.
