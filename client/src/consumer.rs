@@ -1,0 +1,317 @@
+//! Consumers: records out, as a stream or batch by batch.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use corrente_protocol::ids::{Offset, PartitionIndex, TopicName};
+use corrente_protocol::record::{Header, RecordView};
+use corrente_protocol::record_batch::RecordBatch;
+use futures_util::Stream;
+
+use crate::client::{partition_count, topic_name};
+use crate::core::fetch::{ConsumerSettings, OutOfRange, StartOffset};
+use crate::core::inbox::{Fetched, Inbox};
+use crate::error::{Error, ErrorKind};
+use crate::transport::Link;
+
+/// Reads partitions from where it was told to, for ever or to their end.
+///
+/// A `Stream` of records, and with [`next_batch`](Consumer::next_batch) a source of whole batches. It fetches ahead,
+/// within a bound. A broken connection, a restarted broker or a moved leader never ends it: it goes on by itself where
+/// it was. After an error the partition concerned is left alone and the others go on; when none is left, the
+/// stream ends.
+///
+/// Records of one partition come in order. Partitions that the topic gets later are not read.
+#[derive(Debug)]
+pub struct Consumer {
+    link: Arc<Link>,
+    inbox: Arc<Inbox>,
+    decompressed_bytes_max: usize,
+    /// Fetched and being handed out.
+    current: Option<Fetched>,
+    /// Records of the batch being handed out, for the stream.
+    records: VecDeque<Delivery>,
+}
+
+/// A record as it stands in a partition. Key, value and header values are slices of what was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: u32,
+    /// The record's offset in the partition.
+    pub offset: Offset,
+    /// Its timestamp, in milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value.
+    pub value: Option<Bytes>,
+    /// Its headers.
+    pub headers: Vec<Header>,
+}
+
+/// The records of one batch that were asked for. Owned, without lifetimes; keys and values are slices of what was
+/// fetched, which stays in memory as long as one of them does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Batch {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: u32,
+    /// The records, in order; at least one.
+    pub records: Vec<RecordView>,
+    /// One past the last record a consumer could read when this was fetched.
+    pub high_watermark: Offset,
+}
+
+/// Settings of a [`Consumer`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ConsumerBuilder {
+    link: Arc<Link>,
+    topics: Vec<String>,
+    partitions: Option<Vec<u32>>,
+    from: StartOffset,
+    until_end: bool,
+    out_of_range: OutOfRange,
+    prefetch_bytes: usize,
+    fetch_bytes_max: usize,
+    wait_max: Duration,
+    decompressed_bytes_max: usize,
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(link: Arc<Link>) -> ConsumerBuilder {
+        ConsumerBuilder {
+            link,
+            topics: Vec::new(),
+            partitions: None,
+            from: StartOffset::Latest,
+            until_end: false,
+            out_of_range: OutOfRange::Fail,
+            prefetch_bytes: 16 * 1024 * 1024,
+            fetch_bytes_max: 4 * 1024 * 1024,
+            wait_max: Duration::from_millis(500),
+            decompressed_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+
+    /// Reads this topic; may be called several times.
+    pub fn topic(mut self, topic: impl Into<String>) -> ConsumerBuilder {
+        self.topics.push(topic.into());
+        self
+    }
+
+    /// Reads only these partitions of every topic. Default: all.
+    pub fn partitions(mut self, partitions: impl IntoIterator<Item = u32>) -> ConsumerBuilder {
+        self.partitions = Some(partitions.into_iter().collect());
+        self
+    }
+
+    /// Where to begin in each partition. Default: `Latest`.
+    pub fn from(mut self, from: StartOffset) -> ConsumerBuilder {
+        self.from = from;
+        self
+    }
+
+    /// Ends when the high watermarks found at the start are reached.
+    pub fn until_end(mut self) -> ConsumerBuilder {
+        self.until_end = true;
+        self
+    }
+
+    /// What to do when the position lies outside the log. Default: an error.
+    pub fn out_of_range(mut self, policy: OutOfRange) -> ConsumerBuilder {
+        self.out_of_range = policy;
+        self
+    }
+
+    /// Bytes of batches fetched ahead; a single larger batch still comes. Default: 16 MiB.
+    pub fn prefetch_bytes(mut self, bytes: usize) -> ConsumerBuilder {
+        self.prefetch_bytes = bytes.max(1);
+        self
+    }
+
+    /// Bytes of batches asked of a shard at a time. Default: 4 MiB.
+    pub fn fetch_bytes_max(mut self, bytes: usize) -> ConsumerBuilder {
+        self.fetch_bytes_max = bytes.max(1);
+        self
+    }
+
+    /// How long a broker may hold a fetch that finds nothing. Records are answered at once whatever this is.
+    /// Default: 500 ms.
+    pub fn wait_max(mut self, wait: Duration) -> ConsumerBuilder {
+        self.wait_max = wait;
+        self
+    }
+
+    /// A batch that decompresses to more bytes is an error. Default: 64 MiB.
+    pub fn decompressed_bytes_max(mut self, bytes: usize) -> ConsumerBuilder {
+        self.decompressed_bytes_max = bytes;
+        self
+    }
+
+    /// Looks the topics up and begins to fetch.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a bad topic name or no topic at all; `TopicNotFound`, for partitions too; `Timeout` if no
+    /// broker answered within the request timeout.
+    pub async fn build(self) -> Result<Consumer, Error> {
+        let mut partitions = Vec::new();
+        for topic in &self.topics {
+            let topic = topic_name("consume", topic)?;
+            let count =
+                partition_count(&self.link, &topic).await.map_err(|error| error.operation("consume"))?;
+            let wanted = self.partitions.clone().unwrap_or_else(|| (0..count).collect());
+            for partition in wanted {
+                if partition >= count {
+                    let cause = format!("partition {partition} asked for, the topic has {count}");
+                    let error = Error::new(ErrorKind::TopicNotFound, "consume", cause);
+                    return Err(error.topic(&topic).partition(partition));
+                }
+                let wanted = (topic.clone(), PartitionIndex(partition), self.from);
+                if !partitions.contains(&wanted) {
+                    partitions.push(wanted);
+                }
+            }
+        }
+        if partitions.is_empty() {
+            return Err(Error::invalid("consume", "no topic or no partition is named"));
+        }
+        let settings = ConsumerSettings {
+            partitions,
+            until_end: self.until_end,
+            out_of_range: self.out_of_range,
+            prefetch_bytes: self.prefetch_bytes,
+            fetch_bytes_max: self.fetch_bytes_max,
+            wait_max: self.wait_max,
+        };
+        let inbox = self.link.add_consumer(settings).await?;
+        Ok(Consumer {
+            link: self.link,
+            inbox,
+            decompressed_bytes_max: self.decompressed_bytes_max,
+            current: None,
+            records: VecDeque::new(),
+        })
+    }
+}
+
+impl Consumer {
+    /// The records of the next batch, of any partition; `None` at the end. Records the stream has begun to hand out
+    /// come first.
+    ///
+    /// Cancel-safe: dropped before it is ready, nothing is lost.
+    ///
+    /// # Errors
+    /// See [`Consumer`]. `Corrupt` for batches that fail their checks, `OffsetOutOfRange`, `TopicNotFound`, `Closed`,
+    /// or what else the broker says and a retry cannot mend.
+    pub async fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
+        poll_fn(|cx| self.poll_batch(cx)).await.transpose()
+    }
+
+    /// The next record; `None` at the end. The same as the stream's `next`.
+    ///
+    /// Cancel-safe: dropped before it is ready, nothing is lost.
+    ///
+    /// # Errors
+    /// Those of [`next_batch`](Consumer::next_batch).
+    pub async fn next_record(&mut self) -> Result<Option<Delivery>, Error> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await.transpose()
+    }
+
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch, Error>>> {
+        loop {
+            let Some(current) = &mut self.current else {
+                let Some(taken) = ready!(self.inbox.poll_take(cx)) else { return Poll::Ready(None) };
+                if taken.wake {
+                    self.link.wake();
+                }
+                match taken.item {
+                    Ok(fetched) => self.current = Some(fetched),
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+                continue;
+            };
+            let Some(batch) = current.batches.pop_front() else {
+                self.current = None;
+                continue;
+            };
+            match read_records(current, &batch, self.decompressed_bytes_max) {
+                Ok(records) if records.is_empty() => {}
+                Ok(records) => {
+                    return Poll::Ready(Some(Ok(Batch {
+                        topic: current.topic.clone(),
+                        partition: current.partition.0,
+                        records,
+                        high_watermark: current.high_watermark,
+                    })));
+                }
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+}
+
+/// The records of a batch that were asked for.
+fn read_records(fetched: &Fetched, batch: &RecordBatch, len_max: usize) -> Result<Vec<RecordView>, Error> {
+    if batch.header().attributes.is_control() {
+        return Ok(Vec::new());
+    }
+    let corrupt = |cause: String| {
+        let cause = format!("batch at offset {}: {cause}", batch.header().base_offset);
+        Error::new(ErrorKind::Corrupt, "consume", cause).topic(&fetched.topic).partition(fetched.partition.0)
+    };
+    let mut records = Vec::new();
+    for record in batch.records(len_max).map_err(|error| corrupt(error.to_string()))? {
+        let record = record.map_err(|error| corrupt(error.to_string()))?;
+        if record.offset >= fetched.from && fetched.stop_at.is_none_or(|stop_at| record.offset < stop_at) {
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(delivery) = this.records.pop_front() {
+                return Poll::Ready(Some(Ok(delivery)));
+            }
+            match ready!(this.poll_batch(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(batch)) => {
+                    let Batch { topic, partition, records, .. } = batch;
+                    this.records.extend(records.into_iter().map(|record| Delivery {
+                        topic: topic.clone(),
+                        partition,
+                        offset: record.offset,
+                        timestamp_ms: record.timestamp_ms,
+                        key: record.key,
+                        value: record.value,
+                        headers: record.headers,
+                    }));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.inbox.abandon();
+        self.link.wake();
+    }
+}

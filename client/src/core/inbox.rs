@@ -1,0 +1,139 @@
+//! What a consumer has fetched and its owner has not taken yet.
+//!
+//! Shared between the core, which puts verified batches in and keeps the total bounded by what it asks brokers for,
+//! and the consumer, which takes them out. Runtime-neutral: an empty inbox keeps the waker of who looked last.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use corrente_protocol::ids::{Offset, PartitionIndex, TopicName};
+use corrente_protocol::record_batch::RecordBatch;
+
+use crate::error::Error;
+
+/// Record batches of one partition, in order, their checksums verified.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The batches; the first may begin before `from`.
+    pub batches: VecDeque<RecordBatch>,
+    /// Their size.
+    pub bytes: usize,
+    /// Records before this offset were not asked for.
+    pub from: Offset,
+    /// Records from this offset on are not wanted.
+    pub stop_at: Option<Offset>,
+    /// One past the last record a consumer could read when this was fetched.
+    pub high_watermark: Offset,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: VecDeque<Result<Fetched, Error>>,
+    /// Bytes of all batches in `items`.
+    bytes: usize,
+    waker: Option<Waker>,
+    ended: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inbox {
+    state: Mutex<State>,
+    /// Room was made, or the consumer was dropped, and the core has not looked since.
+    news: AtomicBool,
+    dropped: AtomicBool,
+    bytes_max: usize,
+}
+
+/// What was taken out, and whether the core has to be told, with `Event::Wake`.
+#[derive(Debug)]
+pub struct Taken {
+    /// Batches, or why a partition is left alone from now on.
+    pub item: Result<Fetched, Error>,
+    /// The core has to be told.
+    pub wake: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new(bytes_max: usize) -> Inbox {
+        Inbox {
+            state: Mutex::new(State::default()),
+            news: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
+            bytes_max,
+        }
+    }
+
+    /// The next item; `None` at the end; else keeps the waker.
+    pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
+        let mut state = self.lock();
+        let Some(item) = state.items.pop_front() else {
+            if state.ended {
+                return Poll::Ready(None);
+            }
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        if let Ok(fetched) = &item {
+            state.bytes -= fetched.bytes;
+        }
+        // The core fetches again from half empty on, so that it is not woken for every item.
+        let wake = state.bytes <= self.bytes_max / 2 && !self.news.swap(true, Ordering::AcqRel);
+        Poll::Ready(Some(Taken { item, wake }))
+    }
+
+    /// The consumer is gone; the core has to be told, with `Event::Wake`.
+    pub fn abandon(&self) {
+        self.dropped.store(true, Ordering::Release);
+        self.news.store(true, Ordering::Release);
+    }
+
+    // The core's side.
+
+    pub(crate) fn put(&self, item: Result<Fetched, Error>) {
+        let mut state = self.lock();
+        if let Ok(fetched) = &item {
+            state.bytes += fetched.bytes;
+        }
+        state.items.push_back(item);
+        wake(state);
+    }
+
+    /// Nothing will follow.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        wake(state);
+    }
+
+    /// Bytes that may still come in.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes_max.saturating_sub(self.lock().bytes)
+    }
+
+    pub(crate) fn take_news(&self) -> bool {
+        self.news.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

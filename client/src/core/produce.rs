@@ -1,0 +1,466 @@
+//! Producers: which batch goes out when, what happens to it when it comes back or does not.
+//!
+//! Order of a partition is kept by having at most one batch of it in flight: the next is chosen only after the answer,
+//! and a batch that has to be tried again stands before everything younger. Batches gather meanwhile. Partitions of
+//! one shard that are ready together share a request.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use corrente_protocol::api::{ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse};
+use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::ids::{PartitionIndex, TopicId};
+
+use super::accumulator::{Accumulator, ProducerSettings, SealedBatch};
+use super::completion::BatchReceipt;
+use super::connection::{Answer, ConnectionId, Destination};
+use super::hub::{Hub, decode};
+use super::owner::Owner;
+use super::time::Micros;
+use super::timers::Timer;
+use super::{Action, ProducerId};
+use crate::error::{Error, ErrorKind};
+
+/// A request of a producer on its way: its batches, in the order of the request.
+#[derive(Debug)]
+pub(crate) struct ProduceFlight {
+    producer: ProducerId,
+    broker: Option<Arc<str>>,
+    batches: Vec<(TopicId, Attempt)>,
+}
+
+/// A batch that was taken from the accumulator and is not settled.
+#[derive(Debug)]
+struct Attempt {
+    partition: PartitionIndex,
+    batch: SealedBatch,
+    /// How often it was sent.
+    attempts: u32,
+    maybe_applied: bool,
+    broker: Option<Arc<str>>,
+    last: Option<Error>,
+}
+
+/// One partition, as the core sees it. Idle, or one of its batches is in flight, or one waits to be sent again.
+#[derive(Debug, Default)]
+struct Lane {
+    in_flight: bool,
+    again: Option<Attempt>,
+    not_before: Micros,
+}
+
+struct Producer {
+    accumulator: Arc<Accumulator>,
+    lanes: BTreeMap<PartitionIndex, Lane>,
+    /// Partitions with nothing in flight that have, or may have, something to send.
+    ready: BTreeSet<PartitionIndex>,
+    /// When the producer's timer is set, so that it is not set again and again.
+    timer: Option<Micros>,
+    dirty: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Producers {
+    producers: BTreeMap<ProducerId, Producer>,
+}
+
+impl Producers {
+    pub(crate) fn add(
+        &mut self,
+        hub: &mut Hub,
+        id: ProducerId,
+        settings: ProducerSettings,
+        partitions: u32,
+    ) -> Arc<Accumulator> {
+        hub.metadata.attend(&settings.topic);
+        let accumulator = Arc::new(Accumulator::new(settings, partitions, hub.rng.u64(..)));
+        let producer = Producer {
+            accumulator: Arc::clone(&accumulator),
+            lanes: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            timer: None,
+            dirty: false,
+        };
+        let before = self.producers.insert(id, producer);
+        assert!(before.is_none(), "producer {} was added twice", id.0);
+        accumulator
+    }
+
+    /// Looks what the callers have pushed, and forgets producers that nobody holds and that are done.
+    pub(crate) fn look(&mut self, hub: &mut Hub) {
+        self.producers.retain(|_, producer| {
+            if let Some(news) = producer.accumulator.take_news() {
+                producer.ready.extend(news);
+                producer.dirty = true;
+                if producer.accumulator.is_abandoned() {
+                    hub.metadata.neglect(&producer.accumulator.settings().topic);
+                    return false;
+                }
+            }
+            true
+        });
+    }
+
+    pub(crate) fn due(&mut self, id: ProducerId) {
+        if let Some(producer) = self.producers.get_mut(&id) {
+            producer.timer = None;
+            producer.dirty = true;
+        }
+    }
+
+    /// Something can be done at once.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.producers.values().any(|producer| producer.dirty)
+    }
+
+    pub(crate) fn pump(&mut self, now: Micros, hub: &mut Hub) {
+        for (id, producer) in &mut self.producers {
+            if std::mem::take(&mut producer.dirty) || hub.changed {
+                producer.pump(now, hub, *id);
+            }
+        }
+    }
+
+    pub(crate) fn answered(&mut self, now: Micros, hub: &mut Hub, flight: ProduceFlight, answer: &Answer) {
+        let Some(producer) = self.producers.get_mut(&flight.producer) else { return };
+        match decode::<ProduceRequest>(answer).and_then(|response| matching(&flight, response)) {
+            Ok(outcomes) => {
+                for ((_, attempt), outcome) in flight.batches.into_iter().zip(outcomes) {
+                    producer.answered(now, hub, flight.producer, attempt, outcome);
+                }
+            }
+            Err(error) => {
+                // What the broker did with a request it answered like this is not known.
+                let unknown = error.kind() == ErrorKind::Corrupt;
+                for (_, mut attempt) in flight.batches {
+                    attempt.maybe_applied |= unknown;
+                    producer.failed(now, hub, flight.producer, attempt, error.clone());
+                }
+            }
+        }
+        producer.dirty = true;
+    }
+
+    /// The connection broke, or the request's time ran out.
+    pub(crate) fn lost(&mut self, now: Micros, hub: &mut Hub, flight: ProduceFlight, error: &Error) {
+        let Some(producer) = self.producers.get_mut(&flight.producer) else { return };
+        for (_, mut attempt) in flight.batches {
+            attempt.maybe_applied = true;
+            producer.try_again(now, hub, flight.producer, attempt, error.clone());
+        }
+        producer.dirty = true;
+    }
+
+    /// The client ends: everything that is left fails.
+    pub(crate) fn close(&mut self, now: Micros, hub: &mut Hub) {
+        for (id, mut producer) in std::mem::take(&mut self.producers) {
+            producer.accumulator.close(Error::closed("produce"));
+            producer.ready.extend(producer.accumulator.take_news().unwrap_or_default());
+            let lanes = std::mem::take(&mut producer.lanes);
+            let partitions: BTreeSet<PartitionIndex> =
+                lanes.keys().copied().chain(producer.ready.clone()).collect();
+            for attempt in lanes.into_values().filter_map(|lane| lane.again) {
+                producer.settle(now, hub, id, attempt, Err(Error::closed("produce")));
+            }
+            for partition in partitions {
+                while let Some(batch) = producer.accumulator.take(partition) {
+                    let attempt = Attempt::new(partition, batch);
+                    producer.settle(now, hub, id, attempt, Err(Error::closed("produce")));
+                }
+            }
+        }
+    }
+}
+
+impl Attempt {
+    fn new(partition: PartitionIndex, batch: SealedBatch) -> Attempt {
+        Attempt { partition, batch, attempts: 0, maybe_applied: false, broker: None, last: None }
+    }
+}
+
+/// What a look at a ready partition came to.
+enum Readiness {
+    /// Nothing to send any more.
+    Empty,
+    /// Look again at this moment.
+    Wait(Micros),
+    /// Look again when something changed, at this moment at the latest.
+    Stuck(Micros),
+    Send(TopicId, Destination, ConnectionId),
+}
+
+impl Producer {
+    /// Sends what can be sent. What is left in `ready` waits for time, a leader, or a connection.
+    fn pump(&mut self, now: Micros, hub: &mut Hub, id: ProducerId) {
+        if let Some(known) = hub.metadata.topic(&self.accumulator.settings().topic) {
+            self.accumulator.grow(known.partitions());
+        }
+        let mut requests: BTreeMap<Destination, (ConnectionId, Vec<(TopicId, Attempt)>)> = BTreeMap::new();
+        let mut look_again: Option<Micros> = None;
+        for partition in self.ready.iter().copied().collect::<Vec<_>>() {
+            match self.look_at(now, hub, id, partition) {
+                Readiness::Empty => {
+                    self.ready.remove(&partition);
+                }
+                Readiness::Wait(at) | Readiness::Stuck(at) => {
+                    look_again = Some(look_again.map_or(at, |earliest| earliest.min(at)));
+                }
+                Readiness::Send(topic, destination, connection) => {
+                    self.ready.remove(&partition);
+                    let Some(attempt) = self.take(partition) else { continue };
+                    let (_, batches) =
+                        requests.entry(destination).or_insert_with(|| (connection, Vec::new()));
+                    batches.push((topic, attempt));
+                }
+            }
+        }
+        for (connection, batches) in requests.into_values() {
+            self.send(now, hub, id, connection, batches);
+        }
+        if let Some(at) = look_again {
+            self.set_timer(hub, id, at);
+        }
+    }
+
+    fn look_at(
+        &mut self,
+        now: Micros,
+        hub: &mut Hub,
+        id: ProducerId,
+        partition: PartitionIndex,
+    ) -> Readiness {
+        let settings = self.accumulator.settings();
+        let (linger, delivery_timeout, topic) =
+            (settings.linger, settings.delivery_timeout, settings.topic.clone());
+        let lane = self.lanes.entry(partition).or_default();
+        if lane.in_flight {
+            // Looked at again when the answer is here.
+            return Readiness::Empty;
+        }
+        let (opened_at, may_go_at) = match &lane.again {
+            Some(attempt) => (attempt.batch.opened_at, lane.not_before),
+            None => match self.accumulator.head(partition) {
+                None => return Readiness::Empty,
+                Some(head) if head.due => (head.opened_at, now),
+                Some(head) => (head.opened_at, head.opened_at + linger),
+            },
+        };
+        let deadline = opened_at + delivery_timeout;
+        if now >= deadline {
+            self.expire(now, hub, id, partition);
+            return Readiness::Wait(now);
+        }
+        if now < may_go_at {
+            return Readiness::Wait(may_go_at.min(deadline));
+        }
+        let Some(route) = hub.route(&topic, partition) else { return Readiness::Stuck(deadline) };
+        match hub.ready(now, route.destination) {
+            None => Readiness::Stuck(deadline),
+            Some(connection) => Readiness::Send(route.topic, route.destination, connection),
+        }
+    }
+
+    fn take(&mut self, partition: PartitionIndex) -> Option<Attempt> {
+        let lane = self.lanes.get_mut(&partition).expect("a lane was looked at");
+        assert!(!lane.in_flight, "partition {partition} has a batch in flight");
+        let attempt = match lane.again.take() {
+            Some(attempt) => attempt,
+            None => Attempt::new(partition, self.accumulator.take(partition)?),
+        };
+        lane.in_flight = true;
+        Some(attempt)
+    }
+
+    /// Sends the batches to one shard, in as few requests as the largest request allows.
+    fn send(
+        &mut self,
+        now: Micros,
+        hub: &mut Hub,
+        id: ProducerId,
+        connection: ConnectionId,
+        batches: Vec<(TopicId, Attempt)>,
+    ) {
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        for (topic, attempt) in batches {
+            let len = attempt.batch.bytes.len();
+            if bytes + len > hub.settings.request_bytes_max && !group.is_empty() {
+                self.send_group(now, hub, id, connection, std::mem::take(&mut group));
+                bytes = 0;
+            }
+            bytes += len;
+            group.push((topic, attempt));
+        }
+        self.send_group(now, hub, id, connection, group);
+    }
+
+    fn send_group(
+        &mut self,
+        now: Micros,
+        hub: &mut Hub,
+        id: ProducerId,
+        connection: ConnectionId,
+        mut group: Vec<(TopicId, Attempt)>,
+    ) {
+        let settings = self.accumulator.settings();
+        let broker = hub.address(connection);
+        let mut timeout = Duration::ZERO;
+        for (_, attempt) in &mut group {
+            attempt.attempts += 1;
+            attempt.broker.clone_from(&broker);
+            timeout = timeout.max(attempt.batch.opened_at + settings.delivery_timeout - now);
+        }
+        let partitions = group
+            .iter()
+            .map(|(topic, attempt)| ProducePartition {
+                topic: *topic,
+                partition: attempt.partition,
+                expected_end_offset: None,
+                batches: attempt.batch.bytes.clone(),
+            })
+            .collect();
+        let timeout = timeout.min(hub.settings.request_timeout);
+        let durability = settings.durability;
+        let owner = Owner::Produce(ProduceFlight { producer: id, broker, batches: group });
+        let sent = hub.send(now, connection, &ProduceRequest { partitions }, durability, timeout, owner);
+        let Err((too_large, owner)) = sent else { return };
+        let Owner::Produce(flight) = owner else { unreachable!("the owner comes back as it was given") };
+        // Alone it may fit; if it is alone already, it never will.
+        let alone = flight.batches.len() == 1;
+        for (topic, attempt) in flight.batches {
+            if alone {
+                self.failed(now, hub, id, attempt, too_large.error("produce"));
+            } else {
+                self.send_group(now, hub, id, connection, vec![(topic, attempt)]);
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        now: Micros,
+        hub: &mut Hub,
+        id: ProducerId,
+        attempt: Attempt,
+        outcome: ProducePartitionResponse,
+    ) {
+        if outcome.error != ErrorCode::None {
+            let error = Error::from_code(outcome.error, "produce", outcome.message.as_deref());
+            return self.failed(now, hub, id, attempt, error);
+        }
+        let records = u64::from(attempt.batch.records);
+        if outcome.end_offset.since(outcome.base_offset) != records {
+            let cause = format!(
+                "{records} records sent, offsets {} to {} acknowledged",
+                outcome.base_offset, outcome.end_offset
+            );
+            let mut attempt = attempt;
+            attempt.maybe_applied = true;
+            return self.failed(now, hub, id, attempt, Error::new(ErrorKind::Corrupt, "produce", cause));
+        }
+        let receipt = BatchReceipt {
+            base_offset: outcome.base_offset,
+            append_time_ms: (outcome.log_append_time_ms >= 0).then_some(outcome.log_append_time_ms),
+            durability: outcome.receipt,
+        };
+        self.settle(now, hub, id, attempt, Ok(receipt));
+    }
+
+    /// The broker refused the batch, or it cannot be sent: for good, or until later.
+    fn failed(&mut self, now: Micros, hub: &mut Hub, id: ProducerId, mut attempt: Attempt, error: Error) {
+        if !error.is_retryable() {
+            return self.settle(now, hub, id, attempt, Err(error));
+        }
+        match error.broker_code() {
+            // The broker had the batch when its time ran out, or its disk failed under it.
+            Some(ErrorCode::RequestTimedOut | ErrorCode::StorageError | ErrorCode::LogFenced) => {
+                attempt.maybe_applied = true;
+            }
+            _ => {}
+        }
+        hub.metadata.forget_leader(&self.accumulator.settings().topic, attempt.partition);
+        self.try_again(now, hub, id, attempt, error);
+    }
+
+    fn try_again(&mut self, now: Micros, hub: &mut Hub, id: ProducerId, mut attempt: Attempt, error: Error) {
+        let delivery_timeout = self.accumulator.settings().delivery_timeout;
+        if now >= attempt.batch.opened_at + delivery_timeout {
+            return self.settle(now, hub, id, attempt, Err(error.timed_out(delivery_timeout)));
+        }
+        let wait = hub.settings.retry.wait(attempt.attempts, &mut hub.rng);
+        let partition = attempt.partition;
+        attempt.last = Some(error);
+        let lane = self.lanes.get_mut(&partition).expect("what was in flight has a lane");
+        assert!(lane.again.is_none(), "partition {partition} has two batches to send again");
+        lane.in_flight = false;
+        lane.not_before = now + wait;
+        lane.again = Some(attempt);
+        self.ready.insert(partition);
+        self.dirty = true;
+    }
+
+    /// The head of the lane was not acknowledged in time.
+    fn expire(&mut self, now: Micros, hub: &mut Hub, id: ProducerId, partition: PartitionIndex) {
+        let Some(attempt) = self.take(partition) else { return };
+        let last = attempt.last.clone().or_else(|| hub.last_failure.clone());
+        let last =
+            last.unwrap_or_else(|| Error::new(ErrorKind::Disconnected, "produce", "no leader is known"));
+        let error = last.timed_out(self.accumulator.settings().delivery_timeout);
+        self.settle(now, hub, id, attempt, Err(error));
+    }
+
+    fn settle(
+        &mut self,
+        now: Micros,
+        hub: &mut Hub,
+        id: ProducerId,
+        attempt: Attempt,
+        result: Result<BatchReceipt, Error>,
+    ) {
+        let result = result.map_err(|error| {
+            let error = error.operation("produce").topic(&self.accumulator.settings().topic);
+            let error = error.partition(attempt.partition.0).broker(attempt.broker.as_deref());
+            error.after(attempt.attempts, now - attempt.batch.opened_at).applied_maybe(attempt.maybe_applied)
+        });
+        if let Some(lane) = self.lanes.get_mut(&attempt.partition) {
+            lane.in_flight = false;
+        }
+        self.ready.insert(attempt.partition);
+        self.dirty = true;
+        self.accumulator.settle(&attempt.batch, result);
+        hub.actions.push_back(Action::RoomFreed { producer: id, bytes: attempt.batch.room });
+    }
+
+    fn set_timer(&mut self, hub: &mut Hub, id: ProducerId, at: Micros) {
+        match self.timer {
+            Some(set) if set <= at => {}
+            set => {
+                if let Some(set) = set {
+                    hub.timers.cancel(set, Timer::Producer(id));
+                }
+                hub.timers.set(at, Timer::Producer(id));
+                self.timer = Some(at);
+            }
+        }
+    }
+}
+
+/// The outcomes, if they are those of the batches that were sent.
+fn matching(
+    flight: &ProduceFlight,
+    response: ProduceResponse,
+) -> Result<Vec<ProducePartitionResponse>, Error> {
+    let sent = flight.batches.iter().map(|(topic, attempt)| (*topic, attempt.partition));
+    let answered = response.partitions.iter().map(|outcome| (outcome.topic, outcome.partition));
+    if !sent.eq(answered) {
+        let cause = format!(
+            "{} partitions sent and {} answered by {}, not the same in the same order",
+            flight.batches.len(),
+            response.partitions.len(),
+            flight.broker.as_deref().unwrap_or("the broker"),
+        );
+        return Err(Error::new(ErrorKind::Corrupt, "produce", cause));
+    }
+    Ok(response.partitions)
+}
