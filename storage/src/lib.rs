@@ -1,1 +1,48 @@
 //! The partition log on disk: segments, extents, checkpoint, recovery.
+//!
+//! Owns every byte below the data directories. A shard opens a [`Storage`] over the directories a
+//! [`NodeLayout`] has locked; a [`Log`] of it appends record batches, says how far they are flushed and reads
+//! them back. Knows no network, no leader and no topic name; never shows bytes it could not verify, never
+//! truncates what was known to be flushed, and never tries a failed write again. docs/FORMAT.md draws every
+//! byte it writes.
+
+mod checkpoint;
+mod checkpointer;
+mod error;
+mod extent;
+mod identity;
+mod layout;
+mod le;
+mod log;
+mod position;
+mod prewrite;
+mod read_ahead;
+mod read_slice;
+mod reader;
+mod recovery;
+mod scan;
+mod segment;
+mod segment_index;
+mod shard;
+mod storage;
+mod tail_ring;
+mod window;
+mod writer;
+
+pub use checkpoint::CheckpointEntry;
+pub use error::{AppendError, CreateError, Fenced, OpenError, PathError, ReadError, RecoveryError};
+pub use layout::{FoundLog, NodeLayout};
+pub use log::{Appended, Log, LogId};
+pub use position::{FilePosition, HeaderHash, Nonce};
+pub use recovery::{Recovered, TailFound};
+pub use shard::StorageConfig;
+pub use storage::Storage;
+
+#[doc(hidden)]
+pub mod fuzz {
+    //! Entries for fuzzing: no bytes may panic.
+    pub use crate::checkpoint::fuzz_checkpoint as checkpoint;
+    pub use crate::extent::fuzz_extent as extent;
+    pub use crate::segment::fuzz_segment_header as segment_header;
+    pub use crate::segment_index::fuzz_segment_index as segment_index;
+}

@@ -1,0 +1,258 @@
+//! One segment file: its name, its header, and what the log remembers of it.
+//!
+//! Pure. The header fills the first block; extents begin at [`FIRST_EXTENT`]. A file bears its final name
+//! only once its header is durable, so a segment without a valid header is damage, never a torn tail.
+//! docs/FORMAT.md draws the bytes.
+
+use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
+use corrente_runtime::buffer::{AlignedBuf, BLOCK};
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::le::{i64_at, put, take, u16_at, u32_at, u64_at};
+use crate::position::{BLOCK_BYTES, FilePosition, HeaderHash, Nonce};
+
+/// Where a segment's first extent begins.
+pub(crate) const FIRST_EXTENT: FilePosition = FilePosition(BLOCK_BYTES);
+/// The one version written and read.
+pub(crate) const SEGMENT_VERSION: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"CORRSEGM";
+const HASHED: usize = 120;
+const HEADER_LEN: usize = 128;
+const NO_SEGMENT: u64 = u64::MAX;
+
+const _: () = assert!(HEADER_LEN <= BLOCK);
+
+/// Where the segment before this one ended: everything up to there was durable before this one began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PreviousSegment {
+    /// Its base offset.
+    pub(crate) base_offset: Offset,
+    /// Where its last extent ends, padding counted.
+    pub(crate) end_position: FilePosition,
+    /// The last header in it: its last extent's, or its own if it has none.
+    pub(crate) end_hash: HeaderHash,
+}
+
+/// The first block of a segment file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    /// Whose log it is.
+    pub(crate) log: TopicPartition,
+    /// The first offset it can hold.
+    pub(crate) base_offset: Offset,
+    /// This use of the file.
+    pub(crate) nonce: Nonce,
+    /// When it was made, by the clock on the wall; for people.
+    pub(crate) created_ms: i64,
+    /// The last leader epoch of the log when it was made.
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// The segment before it; none for the first of a log.
+    pub(crate) previous: Option<PreviousSegment>,
+}
+
+/// Why a block is not the header of the segment it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum SegmentFault {
+    #[error("the file ends within its header, at {0} bytes")]
+    Short(usize),
+    #[error("no segment header")]
+    Foreign,
+    #[error("segment version {0}, this code reads {SEGMENT_VERSION}")]
+    Version(u16),
+    #[error("a segment of {found}, expected {expected}")]
+    OtherLog { found: TopicPartition, expected: TopicPartition },
+    #[error("a segment from offset {found}, its name says {expected}")]
+    OtherBase { found: Offset, expected: Offset },
+}
+
+impl SegmentHeader {
+    /// The header as the block it is written as, with the hash the first extent chains to.
+    pub(crate) fn encode(&self) -> (AlignedBuf, HeaderHash) {
+        let mut block = AlignedBuf::zeroed(BLOCK);
+        let out = &mut block[..HEADER_LEN];
+        put(out, 0, MAGIC);
+        put(out, 8, SEGMENT_VERSION.to_le_bytes());
+        put(out, 12, self.log.partition.0.to_le_bytes());
+        put(out, 16, self.log.topic.0);
+        put(out, 32, self.base_offset.0.to_le_bytes());
+        put(out, 40, self.nonce.0.to_le_bytes());
+        put(out, 48, self.created_ms.to_le_bytes());
+        put(out, 56, self.leader_epoch.0.to_le_bytes());
+        put(out, 64, self.previous.map_or(NO_SEGMENT, |p| p.base_offset.0).to_le_bytes());
+        put(out, 72, self.previous.map_or(0, |p| p.end_position.0).to_le_bytes());
+        put(out, 80, self.previous.map_or(0, |p| p.end_hash.0).to_le_bytes());
+        let hash = xxh3_64(&out[..HASHED]);
+        put(out, HASHED, hash.to_le_bytes());
+        (block, HeaderHash(hash))
+    }
+
+    /// Reads the header from the first block of the file that should be `log`'s segment from `base_offset`.
+    pub(crate) fn decode(
+        block: &[u8],
+        log: TopicPartition,
+        base_offset: Offset,
+    ) -> Result<(SegmentHeader, HeaderHash), SegmentFault> {
+        if block.len() < HEADER_LEN {
+            return Err(SegmentFault::Short(block.len()));
+        }
+        let hash = u64_at(block, HASHED);
+        if block[..8] != MAGIC || xxh3_64(&block[..HASHED]) != hash {
+            return Err(SegmentFault::Foreign);
+        }
+        let version = u16_at(block, 8);
+        if version != SEGMENT_VERSION {
+            return Err(SegmentFault::Version(version));
+        }
+        let found =
+            TopicPartition { topic: TopicId(take(block, 16)), partition: PartitionIndex(u32_at(block, 12)) };
+        if found != log {
+            return Err(SegmentFault::OtherLog { found, expected: log });
+        }
+        let found = Offset(u64_at(block, 32));
+        if found != base_offset {
+            return Err(SegmentFault::OtherBase { found, expected: base_offset });
+        }
+        let previous_base = u64_at(block, 64);
+        let previous = (previous_base != NO_SEGMENT).then(|| PreviousSegment {
+            base_offset: Offset(previous_base),
+            end_position: FilePosition(u64_at(block, 72)),
+            end_hash: HeaderHash(u64_at(block, 80)),
+        });
+        let header = SegmentHeader {
+            log,
+            base_offset,
+            nonce: Nonce(u64_at(block, 40)),
+            created_ms: i64_at(block, 48),
+            leader_epoch: LeaderEpoch(u32_at(block, 56)),
+            previous,
+        };
+        Ok((header, HeaderHash(hash)))
+    }
+}
+
+/// What the log remembers of a segment, open or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) base_offset: Offset,
+    pub(crate) nonce: Nonce,
+    /// The hash of its header.
+    pub(crate) header_hash: HeaderHash,
+    /// What its header says of the segment before it.
+    pub(crate) previous: Option<PreviousSegment>,
+    /// Where its last extent ends; grows while it is the active one.
+    pub(crate) end_position: FilePosition,
+}
+
+/// The file name of the segment from `base_offset`.
+pub(crate) fn segment_name(base_offset: Offset) -> String {
+    format!("{:020}.seg", base_offset.0)
+}
+
+/// The file name of its index.
+pub(crate) fn index_name(base_offset: Offset) -> String {
+    format!("{:020}.idx", base_offset.0)
+}
+
+/// The name a segment bears until its header is durable.
+pub(crate) fn unborn_name(base_offset: Offset) -> String {
+    format!("{:020}.new", base_offset.0)
+}
+
+/// What a name in a log's directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileName {
+    /// A segment from this offset.
+    Segment(Offset),
+    /// The index of the segment from this offset.
+    Index(Offset),
+    /// A segment or index that was never finished.
+    Unfinished,
+    /// Not ours; left alone.
+    Strange,
+}
+
+/// Reads a name in a log's directory.
+pub(crate) fn parse_name(name: &str) -> FileName {
+    let Some((stem, kind)) = name.split_once('.') else { return FileName::Strange };
+    if stem.len() != 20 || !stem.bytes().all(|byte| byte.is_ascii_digit()) {
+        return FileName::Strange;
+    }
+    let Ok(base) = stem.parse() else { return FileName::Strange };
+    match kind {
+        "seg" => FileName::Segment(Offset(base)),
+        "idx" => FileName::Index(Offset(base)),
+        "new" | "idx.new" => FileName::Unfinished,
+        _ => FileName::Strange,
+    }
+}
+
+/// Entry for fuzzing: no bytes may panic.
+#[doc(hidden)]
+pub fn fuzz_segment_header(bytes: &[u8]) {
+    let log = TopicPartition { topic: TopicId([0; 16]), partition: PartitionIndex(0) };
+    let _ = SegmentHeader::decode(bytes, log, Offset(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn arbitrary() -> impl Strategy<Value = SegmentHeader> {
+        let numbers = (any::<u64>(), any::<u64>(), any::<i64>(), any::<u32>());
+        let previous = proptest::option::of((0..u64::MAX, any::<u64>(), any::<u64>()));
+        (any::<[u8; 16]>(), any::<u32>(), numbers, previous).prop_map(
+            |(topic, partition, (base, nonce, created_ms, epoch), previous)| SegmentHeader {
+                log: TopicPartition { topic: TopicId(topic), partition: PartitionIndex(partition) },
+                base_offset: Offset(base),
+                nonce: Nonce(nonce),
+                created_ms,
+                leader_epoch: LeaderEpoch(epoch),
+                previous: previous.map(|(base, position, hash)| PreviousSegment {
+                    base_offset: Offset(base),
+                    end_position: FilePosition(position),
+                    end_hash: HeaderHash(hash),
+                }),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(header in arbitrary()) {
+            let (block, hash) = header.encode();
+            let decoded = SegmentHeader::decode(&block, header.log, header.base_offset);
+            prop_assert_eq!(decoded, Ok((header, hash)));
+        }
+
+        #[test]
+        fn every_flipped_byte_is_seen(header in arbitrary(), flip in 1..=255_u8) {
+            let (mut block, _) = header.encode();
+            for at in 0..HEADER_LEN {
+                block[at] ^= flip;
+                prop_assert!(SegmentHeader::decode(&block, header.log, header.base_offset).is_err());
+                block[at] ^= flip;
+            }
+        }
+
+        #[test]
+        fn strange_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            fuzz_segment_header(&bytes);
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        let base = Offset(42);
+        assert_eq!(segment_name(base), "00000000000000000042.seg");
+        assert_eq!(parse_name(&segment_name(base)), FileName::Segment(base));
+        assert_eq!(parse_name(&index_name(base)), FileName::Index(base));
+        assert_eq!(parse_name(&unborn_name(base)), FileName::Unfinished);
+        for strange in ["", "lock", "42.seg", "00000000000000000042", "99999999999999999999.seg", "../x"] {
+            assert_eq!(parse_name(strange), FileName::Strange, "{strange}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Where in a segment an offset lies: a sparse list of extents, kept in memory while the segment is written
+//! and put beside it once it is sealed.
+//!
+//! Pure. The list is only a help: a read begins at the extent before the one it wants and walks on, so an
+//! index may be thinned, lost or rebuilt at will. On disk it is rkyv inside our own envelope, checked before
+//! it is believed; docs/FORMAT.md draws it.
+
+use corrente_protocol::ids::Offset;
+use corrente_runtime::buffer::{AlignedBuf, BLOCK};
+use rkyv::rancor::Error as RkyvError;
+use thiserror::Error;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::le::{put, u16_at, u64_at};
+use crate::position::{FilePosition, Nonce, file_len};
+
+/// Bytes of the file between two points of the index, at least.
+pub(crate) const POINT_EVERY: u64 = 256 * 1024;
+/// The one version written and read.
+pub(crate) const INDEX_VERSION: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"CORRINDX";
+const ENVELOPE_LEN: usize = 64;
+const ENVELOPE_HASHED: usize = 56;
+
+/// One extent of the segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) base_offset: Offset,
+    pub(crate) position: FilePosition,
+}
+
+/// Some extents of one segment. Invariant: offsets and positions both grow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SegmentIndex {
+    points: Vec<Point>,
+}
+
+/// The list as it is archived.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Archive {
+    points: Vec<(u64, u64)>,
+}
+
+/// Why a file is not the index of its segment; it is then rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum IndexFault {
+    #[error("no index of this segment")]
+    Foreign,
+    #[error("index version {0}, this code reads {INDEX_VERSION}")]
+    Version(u16),
+    #[error("the list does not verify")]
+    Body,
+}
+
+impl SegmentIndex {
+    /// Takes note of an extent beyond all others, if the last point lies far enough back.
+    pub(crate) fn note(&mut self, base_offset: Offset, position: FilePosition) {
+        if self.points.last().is_none_or(|last| position.0 >= last.position.0 + POINT_EVERY) {
+            self.points.push(Point { base_offset, position });
+        }
+    }
+
+    /// Takes in points found by walking a part the index did not cover.
+    pub(crate) fn merge(&mut self, found: &SegmentIndex) {
+        self.points.extend_from_slice(&found.points);
+        self.points.sort_unstable_by_key(|point| point.position);
+        self.points.dedup_by_key(|point| point.position);
+    }
+
+    /// The last point at or before an offset.
+    pub(crate) fn floor(&self, offset: Offset) -> Option<Point> {
+        let after = self.points.partition_point(|point| point.base_offset <= offset);
+        self.points[..after].last().copied()
+    }
+
+    /// The last point in `from..=to`, beyond `from`.
+    pub(crate) fn last_within(&self, from: FilePosition, to: FilePosition) -> Option<FilePosition> {
+        let after = self.points.partition_point(|point| point.position <= to);
+        let last = self.points[..after].last()?.position;
+        (last > from).then_some(last)
+    }
+
+    /// Lets every other point go until at most `points_max` are left.
+    pub(crate) fn thin(&mut self, points_max: usize) {
+        while self.points.len() > points_max {
+            let mut keep = false;
+            self.points.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.points.shrink_to_fit();
+    }
+
+    /// The widest stretch of the file without a point, given where the extents begin and end.
+    pub(crate) fn widest_gap(&self, start: FilePosition, end: FilePosition) -> u64 {
+        let positions = self.points.iter().map(|point| point.position).chain([end]);
+        let mut before = start;
+        let mut widest = 0;
+        for position in positions {
+            widest = widest.max(position.0.saturating_sub(before.0));
+            before = position;
+        }
+        widest
+    }
+
+    /// The index file of the segment with this nonce that ends at `end_position`, as whole blocks.
+    pub(crate) fn encode(&self, nonce: Nonce, end_position: FilePosition) -> AlignedBuf {
+        let points = self.points.iter().map(|point| (point.base_offset.0, point.position.0)).collect();
+        let body = rkyv::to_bytes::<RkyvError>(&Archive { points }).expect("numbers can be archived");
+        let mut file = AlignedBuf::zeroed((ENVELOPE_LEN + body.len()).next_multiple_of(BLOCK));
+        put(&mut file, 0, MAGIC);
+        put(&mut file, 8, INDEX_VERSION.to_le_bytes());
+        put(&mut file, 16, nonce.0.to_le_bytes());
+        put(&mut file, 24, end_position.0.to_le_bytes());
+        put(&mut file, 32, file_len(body.len()).to_le_bytes());
+        put(&mut file, 40, xxh3_64_with_seed(&body, nonce.0).to_le_bytes());
+        let hash = xxh3_64(&file[..ENVELOPE_HASHED]);
+        put(&mut file, ENVELOPE_HASHED, hash.to_le_bytes());
+        file[ENVELOPE_LEN..ENVELOPE_LEN + body.len()].copy_from_slice(&body);
+        file
+    }
+
+    /// Reads an index file; it must be of this very segment, as long as it is now.
+    pub(crate) fn decode(
+        file: &[u8],
+        nonce: Nonce,
+        end_position: FilePosition,
+    ) -> Result<SegmentIndex, IndexFault> {
+        if file.len() < ENVELOPE_LEN || file[..8] != MAGIC {
+            return Err(IndexFault::Foreign);
+        }
+        if xxh3_64(&file[..ENVELOPE_HASHED]) != u64_at(file, ENVELOPE_HASHED) {
+            return Err(IndexFault::Foreign);
+        }
+        let version = u16_at(file, 8);
+        if version != INDEX_VERSION {
+            return Err(IndexFault::Version(version));
+        }
+        if u64_at(file, 16) != nonce.0 || u64_at(file, 24) != end_position.0 {
+            return Err(IndexFault::Foreign);
+        }
+        let len = usize::try_from(u64_at(file, 32)).map_err(|_| IndexFault::Body)?;
+        let body = file[ENVELOPE_LEN..].get(..len).ok_or(IndexFault::Body)?;
+        if xxh3_64_with_seed(body, nonce.0) != u64_at(file, 40) {
+            return Err(IndexFault::Body);
+        }
+        let archive = rkyv::access::<ArchivedArchive, RkyvError>(body).map_err(|_| IndexFault::Body)?;
+        let points = archive.points.iter().map(|point| Point {
+            base_offset: Offset(point.0.to_native()),
+            position: FilePosition(point.1.to_native()),
+        });
+        let points: Vec<Point> = points.collect();
+        let grows = points
+            .windows(2)
+            .all(|pair| pair[0].position < pair[1].position && pair[0].base_offset < pair[1].base_offset);
+        if !grows || points.last().is_some_and(|last| last.position >= end_position) {
+            return Err(IndexFault::Body);
+        }
+        Ok(SegmentIndex { points })
+    }
+}
+
+/// Entry for fuzzing: no bytes may panic.
+#[doc(hidden)]
+pub fn fuzz_segment_index(bytes: &[u8]) {
+    let mut aligned = AlignedBuf::zeroed(bytes.len());
+    aligned.copy_from_slice(bytes);
+    let _ = SegmentIndex::decode(&aligned, Nonce(0), FilePosition(1 << 30));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NONCE: Nonce = Nonce(11);
+
+    fn index(count: u64) -> (SegmentIndex, FilePosition) {
+        let mut index = SegmentIndex::default();
+        for n in 0..count {
+            index.note(Offset(n * 10), FilePosition(4096 + n * POINT_EVERY));
+        }
+        (index, FilePosition(4096 + count * POINT_EVERY))
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(count in 0..2000_u64) {
+            let (index, end) = index(count);
+            prop_assert_eq!(SegmentIndex::decode(&index.encode(NONCE, end), NONCE, end), Ok(index));
+        }
+
+        #[test]
+        fn strange_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..9000)) {
+            fuzz_segment_index(&bytes);
+        }
+
+        #[test]
+        fn a_flipped_byte_is_seen(at in 0..ENVELOPE_LEN + 160, flip in 1..=255_u8) {
+            let (index, end) = index(10);
+            let mut file = index.encode(NONCE, end);
+            file[at] ^= flip;
+            prop_assert!(SegmentIndex::decode(&file, NONCE, end).is_err());
+        }
+    }
+
+    #[test]
+    fn an_index_of_another_segment_is_refused() {
+        let (index, end) = index(3);
+        let file = index.encode(NONCE, end);
+        assert_eq!(SegmentIndex::decode(&file, Nonce(12), end), Err(IndexFault::Foreign));
+        assert_eq!(SegmentIndex::decode(&file, NONCE, end + 64), Err(IndexFault::Foreign));
+    }
+
+    #[test]
+    fn points_are_sparse_and_found() {
+        let mut index = SegmentIndex::default();
+        for n in 0..1000 {
+            index.note(Offset(n), FilePosition(4096 + n * 1024));
+        }
+        assert_eq!(index.points.len(), 4);
+        let point = index.floor(Offset(300)).unwrap();
+        assert_eq!(point, Point { base_offset: Offset(256), position: FilePosition(4096 + 256 * 1024) });
+        let far = FilePosition(4096 + 700 * 1024);
+        assert_eq!(index.last_within(point.position, far), Some(FilePosition(4096 + 512 * 1024)));
+        assert_eq!(index.last_within(point.position, point.position), None);
+    }
+
+    #[test]
+    fn thinning_keeps_the_first_point_and_gaps_even() {
+        let (mut index, end) = index(1000);
+        index.thin(128);
+        assert_eq!(index.points.len(), 125);
+        assert_eq!(index.points[0].base_offset, Offset(0));
+        assert_eq!(index.widest_gap(FilePosition(4096), end), 8 * POINT_EVERY);
+    }
+}

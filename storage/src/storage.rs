@@ -1,0 +1,192 @@
+//! What one shard owns on disk: its open logs and what they share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corrente_protocol::ids::{LeaderEpoch, Offset};
+use corrente_runtime::file;
+
+use crate::checkpointer::checkpoint_dir;
+use crate::error::{AtPath, CreateError, OpenError, PathError, RecoveryError};
+use crate::layout::{DELETED_SUFFIX, FoundLog, log_dir};
+use crate::log::{Log, LogId, State, Tail};
+use crate::recovery::{self, Recovered};
+use crate::segment::{FIRST_EXTENT, FileName, parse_name};
+use crate::shard::{Shard, StorageConfig};
+use crate::writer;
+
+/// The logs of one shard. Belongs to that shard.
+///
+/// Invariant: a log is in `logs` from before its first file is made until its last one is gone, or until it
+/// could not be opened.
+pub struct Storage {
+    shard: Rc<Shard>,
+    logs: RefCell<BTreeMap<LogId, Option<Log>>>,
+    closed: Cell<bool>,
+}
+
+impl Storage {
+    /// Takes up a shard's share of the data directories, which a [`crate::NodeLayout`] holds locked.
+    pub async fn open(config: StorageConfig) -> Result<Rc<Storage>, OpenError> {
+        if config.data_dirs.is_empty() {
+            return Err(OpenError::NoDataDir);
+        }
+        let dir = checkpoint_dir(&config.data_dirs);
+        file::create_dir_all(&dir).await.at(&dir)?;
+        let shard = Shard::new(config);
+        Ok(Rc::new(Storage { shard, logs: RefCell::new(BTreeMap::new()), closed: Cell::new(false) }))
+    }
+
+    /// The data directory with the fewest of this shard's logs, by its place in the configuration.
+    pub fn emptiest_dir(&self) -> usize {
+        let logs = self.logs();
+        let dirs = &self.shard.config.data_dirs;
+        let count = |dir: &std::path::PathBuf| logs.iter().filter(|log| log.dir().starts_with(dir)).count();
+        (0..dirs.len()).min_by_key(|i| count(&dirs[*i])).expect("a storage has a data directory")
+    }
+
+    /// The open logs, ordered by id.
+    pub fn logs(&self) -> Vec<Log> {
+        self.logs.borrow().values().flatten().cloned().collect()
+    }
+
+    /// Makes a new, empty log in a data directory. It is durable on return. Not cancel-safe: dropped, it may
+    /// leave an empty directory, which [`Storage::create_log`] and [`Storage::open_log`] make use of later.
+    pub async fn create_log(&self, id: LogId, dir_index: usize) -> Result<Log, CreateError> {
+        if self.closed.get() {
+            return Err(CreateError::Closed);
+        }
+        let Some(place) = self.reserve(id) else { return Err(CreateError::Exists { log: id }) };
+        let dir = log_dir(&self.shard.config.data_dirs[dir_index], id);
+        file::create_dir_all(&dir).await.at(&dir)?;
+        for entry in file::read_dir(&dir).await.at(&dir)? {
+            if matches!(parse_name(&entry.name), FileName::Segment(_)) {
+                return Err(CreateError::Exists { log: id });
+            }
+        }
+        let header = writer::first_header(id);
+        let (_, segment) = writer::create_segment(&dir, &header).await?;
+        let tail = Tail {
+            flushed: Offset::ZERO,
+            epoch: LeaderEpoch(0),
+            segment: segment.base_offset,
+            position: FIRST_EXTENT,
+            last_extent: FIRST_EXTENT,
+            last_hash: segment.header_hash,
+        };
+        let segments = BTreeMap::from([(segment.base_offset, segment)]);
+        let state = State::new(Offset::ZERO, segments, tail, Bytes::new(), false);
+        Ok(place.fill(Log::new(id, dir, self.shard.clone(), state)))
+    }
+
+    /// Opens a log that was found: finds its end, from the checkpoint on. Damage is reported and left as it
+    /// is; what the checkpoint knows of the log is kept.
+    pub async fn open_log(&self, found: FoundLog) -> Result<(Log, Recovered), RecoveryError> {
+        let Some(place) = self.reserve(found.id) else { return Err(RecoveryError::Open { log: found.id }) };
+        let dir = log_dir(&self.shard.config.data_dirs[found.dir_index], found.id);
+        match recovery::recover(&self.shard, found.id, &dir, found.checkpoint).await {
+            Ok((state, recovered)) => {
+                let log = place.fill(Log::new(found.id, dir, self.shard.clone(), state));
+                Ok((log, recovered))
+            }
+            Err(error) => {
+                self.keep_closed(&found);
+                Err(error)
+            }
+        }
+    }
+
+    /// Carries what the checkpoint knows of a log that is not to be opened now.
+    pub fn keep_closed(&self, found: &FoundLog) {
+        if let Some(entry) = found.checkpoint {
+            self.shard.checkpointer.keep(entry);
+        }
+    }
+
+    /// Ends a log and removes its files; content with one that is not open. Appends and waits on it end.
+    pub async fn delete_log(&self, id: LogId) -> Result<(), PathError> {
+        let Some(log) = self.logs.borrow().get(&id).cloned().flatten() else { return Ok(()) };
+        log.0.refuse_appends();
+        writer::finish(&log.0).await;
+        self.shard.checkpointer.forget(id);
+        self.shard.tail.borrow_mut().forget(id);
+        self.shard.read_ahead.forget(id);
+        remove_log_dir(&log.0.dir).await?;
+        self.logs.borrow_mut().remove(&id);
+        Ok(())
+    }
+
+    /// Writes the checkpoint now; on return it holds every flush that was complete before the call.
+    pub async fn checkpoint_now(&self) -> Result<(), PathError> {
+        self.shard.checkpointer.write_now().await
+    }
+
+    /// Refuses further appends, flushes what was appended, gives up every file and writes the checkpoint.
+    pub async fn close(&self) -> Result<(), PathError> {
+        self.closed.set(true);
+        let logs = self.logs();
+        for log in &logs {
+            log.0.refuse_appends();
+        }
+        for log in &logs {
+            writer::finish(&log.0).await;
+        }
+        self.shard.read_ahead.clear();
+        self.checkpoint_now().await
+    }
+
+    /// Memory held for tail reads, in bytes.
+    pub fn tail_ring_used(&self) -> usize {
+        self.shard.tail.borrow().used()
+    }
+
+    fn reserve(&self, id: LogId) -> Option<Place<'_>> {
+        let mut logs = self.logs.borrow_mut();
+        if logs.contains_key(&id) {
+            return None;
+        }
+        logs.insert(id, None);
+        Some(Place { storage: self, id })
+    }
+}
+
+/// A log that is being made or opened; gives its place up again unless it is filled.
+struct Place<'a> {
+    storage: &'a Storage,
+    id: LogId,
+}
+
+impl Place<'_> {
+    fn fill(self, log: Log) -> Log {
+        let shard = &self.storage.shard;
+        shard.checkpointer.note(shard, log.0.checkpoint_entry(), 0);
+        self.storage.logs.borrow_mut().insert(self.id, Some(log.clone()));
+        log
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut logs = self.storage.logs.borrow_mut();
+        if logs.get(&self.id).is_some_and(Option::is_none) {
+            logs.remove(&self.id);
+        }
+    }
+}
+
+/// Under another name first, at one stroke, so that a crash in between leaves no log with files missing.
+pub(crate) async fn remove_log_dir(dir: &std::path::Path) -> Result<(), PathError> {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(DELETED_SUFFIX);
+    let deleted = std::path::PathBuf::from(name);
+    let above = dir.parent().expect("a log lies below its topic");
+    file::rename(dir, &deleted).await.at(dir)?;
+    file::sync_dir(above).await.at(above)?;
+    file::remove_dir_all(&deleted).await.at(&deleted)?;
+    if file::read_dir(above).await.at(above)?.is_empty() {
+        file::remove_dir_all(above).await.at(above)?;
+    }
+    Ok(())
+}
