@@ -1,1 +1,26 @@
 //! The broker: shards, the native listener, partitions.
+//!
+//! A produce request walks down these files and its answer back up: `connection` cuts the frame,
+//! `handlers/produce` finds the partition's home, `shard` makes the one possible hop between cores,
+//! `partition` joins the log and the replica. Nothing below calls up.
+
+mod boot;
+pub mod byte_size;
+mod call;
+pub mod config;
+mod connection;
+mod connections;
+mod controller;
+mod error;
+mod handlers;
+mod listener;
+mod memory;
+mod node;
+mod outbox;
+mod partition;
+mod reconcile;
+mod shard;
+mod topology;
+
+pub use config::{Config, ConfigError, ConfigFile, Overrides, Placement};
+pub use node::{Addresses, Node, ShutdownHandle, StartError};

@@ -1,0 +1,62 @@
+//! One request under way: where it came from and how it is answered.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use corrente_protocol::api::{ErrorResponse, Message};
+use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::frame::{Durability, FLAG_ERROR, RequestHeader, response_frame};
+use corrente_runtime::sync::Permit;
+use corrente_runtime::timer::Instant;
+
+use crate::connection::Connection;
+
+/// A request under way; it is answered exactly once, or not at all when its connection is gone.
+pub struct Call {
+    /// What was asked.
+    pub header: RequestHeader,
+    received: Instant,
+    connection: Rc<Connection>,
+    /// Its place among the connection's requests under way.
+    _turn: Permit,
+}
+
+impl Call {
+    /// A request that was read from `connection` at `received`.
+    pub fn new(header: RequestHeader, received: Instant, connection: Rc<Connection>, turn: Permit) -> Call {
+        Call { header, received, connection, _turn: turn }
+    }
+
+    /// Whether the deadline that the client set has passed.
+    pub fn is_late(&self) -> bool {
+        let deadline = Duration::from_millis(u64::from(self.header.deadline_ms));
+        !deadline.is_zero() && self.received.elapsed() > deadline
+    }
+
+    /// Answers. `memory` is what the payload pins until it is sent.
+    pub async fn answer<M: Message>(self, response: &M, memory: Option<Permit>) {
+        self.answer_with_receipt(response, Durability::Received, memory).await;
+    }
+
+    /// Answers and states the durability that was reached.
+    pub async fn answer_with_receipt<M: Message>(
+        self,
+        response: &M,
+        receipt: Durability,
+        memory: Option<Permit>,
+    ) {
+        let mut header = self.header.response();
+        header.receipt = receipt;
+        let frame = response_frame(header, |writer| response.encode(header.version, writer));
+        self.connection.respond(frame, memory).await;
+    }
+
+    /// Answers with nothing but an error.
+    pub async fn refuse(self, error: ErrorCode, message: String) {
+        let mut header = self.header.response();
+        header.flags |= FLAG_ERROR;
+        let response = ErrorResponse { error, message: Some(message) };
+        let frame = response_frame(header, |writer| response.encode(header.version, writer));
+        self.connection.respond(frame, None).await;
+    }
+}

@@ -1,0 +1,171 @@
+//! Produce: append record batches, answer when they are as durable as asked.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corrente_protocol::api::{ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse};
+use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::frame::Durability;
+use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
+use corrente_runtime::executor::spawn;
+use corrente_runtime::sync::{Permit, oneshot};
+use corrente_storage::Appended;
+
+use crate::call::Call;
+use crate::error::{Refusal, stopped, unknown_partition};
+use crate::partition::Partition;
+use crate::shard::{Message, Place, Shard, Slot};
+
+/// Appends in the order of the request, then answers beside the reading of further requests.
+///
+/// `memory` is the body's share of the shard's memory. It is kept until the records are flushed,
+/// even where the client wants to hear earlier: until then the log holds a copy.
+pub async fn start(shard: &Rc<Shard>, call: Call, body: Bytes, memory: Permit) {
+    let Some((call, request)) = super::decode::<ProduceRequest>(call, body).await else { return };
+    let durability = call.header.durability;
+    let mut pending = Vec::with_capacity(request.partitions.len());
+    for part in request.partitions {
+        let id = TopicPartition { topic: part.topic, partition: part.partition };
+        let appending = match shard.place(id) {
+            Place::Here(slot) => append(&slot, part).await,
+            Place::There(home) => append_at(shard, home, part, durability).await,
+            Place::Unknown => Err(unknown_partition(id)),
+        };
+        pending.push((id, appending));
+    }
+    spawn(finish(call, pending, durability, memory)).detach();
+}
+
+/// What one partition's part of a request has come to so far.
+enum Pending {
+    /// In the log of this shard.
+    Here(Rc<Partition>, Appended),
+    /// In the log of a sibling, which will say how it ends.
+    There(oneshot::Receiver<Result<Acknowledged, Refusal>>),
+}
+
+/// One partition's part of a request, done.
+#[derive(Clone, Copy)]
+struct Acknowledged {
+    base_offset: Offset,
+    end_offset: Offset,
+    log_start_offset: Offset,
+    receipt: Durability,
+}
+
+async fn append(slot: &Slot, part: ProducePartition) -> Result<Pending, Refusal> {
+    let partition = slot.serving()?;
+    let appended = partition.append(&part.batches, part.expected_end_offset).await?;
+    Ok(Pending::Here(partition, appended))
+}
+
+/// Appends on the shard that owns the partition. Returns when it has, so that what the connection
+/// sends next comes after.
+async fn append_at(
+    shard: &Rc<Shard>,
+    home: ShardId,
+    part: ProducePartition,
+    durability: Durability,
+) -> Result<Pending, Refusal> {
+    let id = TopicPartition { topic: part.topic, partition: part.partition };
+    let (appended, wait) = oneshot::channel();
+    let (acknowledged, outcome) = oneshot::channel();
+    let task = move |home: Rc<Shard>| {
+        spawn(async move {
+            let pending = match home.place(id) {
+                Place::Here(slot) => append(&slot, part).await,
+                // It moved or vanished while the request was on its way.
+                Place::There(_) | Place::Unknown => Err(unknown_partition(id)),
+            };
+            // The asker may have gone; the records are appended all the same.
+            let _ = appended.send(());
+            let result = match pending {
+                Ok(pending) => pending.acknowledged(durability).await,
+                Err(refusal) => Err(refusal),
+            };
+            let _ = acknowledged.send(result);
+        })
+        .detach();
+    };
+    shard.send(home, Message::Run(Box::new(task))).await.map_err(stopped)?;
+    wait.await.map_err(|_| stopped(home))?;
+    Ok(Pending::There(outcome))
+}
+
+impl Pending {
+    async fn acknowledged(self, durability: Durability) -> Result<Acknowledged, Refusal> {
+        match self {
+            Pending::Here(partition, appended) => {
+                let receipt = partition.acknowledged(appended.end_offset, durability).await?;
+                Ok(Acknowledged {
+                    base_offset: appended.base_offset,
+                    end_offset: appended.end_offset,
+                    log_start_offset: partition.log().log_start_offset(),
+                    receipt,
+                })
+            }
+            Pending::There(outcome) => outcome.await.unwrap_or_else(|_| {
+                Err(Refusal::new(
+                    ErrorCode::ShuttingDown,
+                    "the partition's shard stopped; the append may have been made",
+                ))
+            }),
+        }
+    }
+
+    /// What must still be flushed before the request's memory is free.
+    fn unflushed(&self) -> Option<(Rc<Partition>, Offset)> {
+        match self {
+            Pending::Here(partition, appended) => Some((partition.clone(), appended.end_offset)),
+            Pending::There(_) => None,
+        }
+    }
+}
+
+async fn finish(
+    call: Call,
+    pending: Vec<(TopicPartition, Result<Pending, Refusal>)>,
+    durability: Durability,
+    memory: Permit,
+) {
+    let mut partitions = Vec::with_capacity(pending.len());
+    let mut unflushed = Vec::new();
+    let mut receipt = Durability::IsrFlushed;
+    for (id, pending) in pending {
+        if durability == Durability::Received {
+            unflushed.extend(pending.as_ref().ok().and_then(Pending::unflushed));
+        }
+        let outcome = match pending {
+            Ok(pending) => pending.acknowledged(durability).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Ok(acknowledged) = &outcome {
+            receipt = receipt.min(acknowledged.receipt);
+        }
+        partitions.push(respond(id, outcome));
+    }
+    call.answer_with_receipt(&ProduceResponse { partitions }, receipt, None).await;
+    for (partition, end) in unflushed {
+        // A fenced log holds nothing that could still be flushed.
+        let _ = partition.flushed(end).await;
+    }
+    drop(memory);
+}
+
+fn respond(id: TopicPartition, outcome: Result<Acknowledged, Refusal>) -> ProducePartitionResponse {
+    let (error, message, done) = match outcome {
+        Ok(done) => (ErrorCode::None, None, Some(done)),
+        Err(refusal) => (refusal.code, Some(refusal.message), None),
+    };
+    ProducePartitionResponse {
+        topic: id.topic,
+        partition: id.partition,
+        error,
+        message,
+        base_offset: done.map_or(Offset(0), |done| done.base_offset),
+        end_offset: done.map_or(Offset(0), |done| done.end_offset),
+        log_append_time_ms: -1,
+        log_start_offset: done.map_or(Offset(0), |done| done.log_start_offset),
+        receipt: done.map_or(Durability::Received, |done| done.receipt),
+    }
+}

@@ -1,0 +1,138 @@
+//! Create, delete, alter, extend and describe topics.
+
+use std::rc::Rc;
+
+use corrente_protocol::api::{
+    AddPartitionsRequest, AddPartitionsResponse, AlterTopicRequest, AlterTopicResponse, CreateTopicRequest,
+    CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
+    DescribeTopicResponse, PartitionDescription, TopicConfigEntry,
+};
+use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
+use corrente_replication::controller::Command;
+use corrente_replication::topic_config::effective_configs;
+
+use crate::error::Refusal;
+use crate::shard::{Place, Shard, Slot};
+
+/// Creates a topic; answers once every partition can be written.
+pub async fn create(shard: Rc<Shard>, request: CreateTopicRequest) -> CreateTopicResponse {
+    let CreateTopicRequest { name, partitions, replication_factor, configs, validate_only } = request;
+    let command = Command::CreateTopic { name: name.clone(), partitions, replication_factor, configs };
+    let (error, message) = outcome(shard.controller.execute(command, validate_only).await);
+    let id = if error == ErrorCode::None { topic_id(&shard, &name) } else { None };
+    CreateTopicResponse { error, message, id: id.unwrap_or(TopicId([0; 16])) }
+}
+
+/// Deletes a topic and its records.
+pub async fn delete(shard: Rc<Shard>, request: DeleteTopicRequest) -> DeleteTopicResponse {
+    let command = Command::DeleteTopic { name: request.name };
+    let (error, message) = outcome(shard.controller.execute(command, false).await);
+    DeleteTopicResponse { error, message }
+}
+
+/// Changes a topic's configuration.
+pub async fn alter(shard: Rc<Shard>, request: AlterTopicRequest) -> AlterTopicResponse {
+    let AlterTopicRequest { name, set, unset, validate_only } = request;
+    let command = Command::AlterTopic { name, set, unset };
+    let (error, message) = outcome(shard.controller.execute(command, validate_only).await);
+    AlterTopicResponse { error, message }
+}
+
+/// Gives a topic more partitions.
+pub async fn add_partitions(shard: Rc<Shard>, request: AddPartitionsRequest) -> AddPartitionsResponse {
+    let AddPartitionsRequest { name, total, validate_only } = request;
+    let command = Command::AddPartitions { name, total };
+    let (error, message) = outcome(shard.controller.execute(command, validate_only).await);
+    AddPartitionsResponse { error, message }
+}
+
+fn outcome(result: Result<(), Refusal>) -> (ErrorCode, Option<String>) {
+    match result {
+        Ok(()) => (ErrorCode::None, None),
+        Err(refusal) => (refusal.code, Some(refusal.message)),
+    }
+}
+
+fn topic_id(shard: &Shard, name: &str) -> Option<TopicId> {
+    let name = TopicName::new(name).ok()?;
+    shard.directory().image.topic_by_name(&name).map(|topic| topic.id())
+}
+
+/// All that is known of one topic, asked of each partition's home.
+pub async fn describe(shard: Rc<Shard>, request: DescribeTopicRequest) -> DescribeTopicResponse {
+    let directory = shard.directory();
+    let topic = TopicName::new(&request.name).ok().and_then(|name| directory.image.topic_by_name(&name));
+    let Some(topic) = topic else {
+        return DescribeTopicResponse {
+            error: ErrorCode::UnknownTopicOrPartition,
+            message: Some(format!("topic '{}' does not exist", request.name)),
+            id: TopicId([0; 16]),
+            configs: Vec::new(),
+            partitions: Vec::new(),
+        };
+    };
+    let replicas = topic.partitions().first().map_or(1, |partition| partition.replicas.len());
+    let configs = effective_configs(topic.configs(), replicas).into_iter().map(|config| TopicConfigEntry {
+        key: config.key.to_owned(),
+        value: config.value,
+        is_default: config.is_default,
+    });
+    let configs = configs.collect();
+    let mut partitions = Vec::with_capacity(topic.partitions().len());
+    for index in (0..).take(topic.partitions().len()).map(PartitionIndex) {
+        let id = TopicPartition { topic: topic.id(), partition: index };
+        partitions.push(describe_partition(&shard, id).await);
+    }
+    DescribeTopicResponse { error: ErrorCode::None, message: None, id: topic.id(), configs, partitions }
+}
+
+async fn describe_partition(shard: &Rc<Shard>, id: TopicPartition) -> PartitionDescription {
+    let described = match shard.place(id) {
+        Place::Here(slot) => Some(describe_here(shard, id, &slot)),
+        Place::There(home) => {
+            let described = shard.run_at(home, move |home| async move {
+                match home.place(id) {
+                    Place::Here(slot) => Some(describe_here(&home, id, &slot)),
+                    Place::There(_) | Place::Unknown => None,
+                }
+            });
+            described.await.ok().flatten()
+        }
+        Place::Unknown => None,
+    };
+    described.unwrap_or_else(|| nothing_known(shard, id, ErrorCode::UnknownTopicOrPartition))
+}
+
+fn describe_here(shard: &Shard, id: TopicPartition, slot: &Slot) -> PartitionDescription {
+    let partition = match slot.serving() {
+        Ok(partition) => partition,
+        Err(refusal) => return nothing_known(shard, id, refusal.code),
+    };
+    let log = partition.log();
+    let error = if log.is_fenced().is_some() { ErrorCode::LogFenced } else { ErrorCode::None };
+    PartitionDescription {
+        leader_epoch: partition.leader_epoch().unwrap_or(LeaderEpoch(0)),
+        log_start_offset: log.log_start_offset(),
+        high_watermark: partition.high_watermark(),
+        log_end_offset: log.log_end_offset(),
+        size_bytes: log.size_bytes(),
+        data_dir: log.dir().display().to_string(),
+        ..nothing_known(shard, id, error)
+    }
+}
+
+fn nothing_known(shard: &Shard, id: TopicPartition, error: ErrorCode) -> PartitionDescription {
+    PartitionDescription {
+        index: id.partition,
+        leader: shard.node,
+        shard: shard.id,
+        leader_epoch: LeaderEpoch(0),
+        log_start_offset: Offset(0),
+        high_watermark: Offset(0),
+        log_end_offset: Offset(0),
+        size_bytes: 0,
+        data_dir: String::new(),
+        error,
+    }
+}

@@ -1,0 +1,143 @@
+//! What leaves through one connection, in the order it was handed in.
+//!
+//! There is no writer task: whoever hands in a frame while nobody writes becomes the writer and
+//! stays until the queue is empty. A response to a lone request so leaves from the very task that
+//! made it, and under load many frames leave in one system call.
+
+use std::cell::{Cell, RefCell};
+use std::mem;
+use std::pin::pin;
+
+use bytes::Bytes;
+use corrente_runtime::socket::WriteHalf;
+use corrente_runtime::sync::{Notify, Permit};
+use corrente_runtime::timer::{Instant, now};
+use futures_util::future::{Either, select};
+
+/// Frames waiting beyond this hold back the reading of further requests.
+const BACKLOG_BYTES_MAX: usize = 4 << 20;
+
+/// The sending side of one connection.
+pub struct Outbox {
+    /// Absent while somebody writes, and for good once writing failed.
+    writer: Cell<Option<WriteHalf>>,
+    waiting: RefCell<Waiting>,
+    backlog_bytes: Cell<usize>,
+    writing_since: Cell<Option<Instant>>,
+    failed: Cell<bool>,
+    moved: Notify,
+    abandoned: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    chunks: Vec<Bytes>,
+    /// Memory that the chunks pin, given back once they are written.
+    permits: Vec<Permit>,
+}
+
+impl Outbox {
+    /// Takes the writing half.
+    pub fn new(writer: WriteHalf) -> Outbox {
+        Outbox {
+            writer: Cell::new(Some(writer)),
+            waiting: RefCell::default(),
+            backlog_bytes: Cell::new(0),
+            writing_since: Cell::new(None),
+            failed: Cell::new(false),
+            moved: Notify::new(),
+            abandoned: Notify::new(),
+        }
+    }
+
+    /// Queues one frame and, if nobody is writing, writes until nothing is queued.
+    ///
+    /// After a failed write frames are dropped: the connection is gone and its owner learns it from
+    /// the reading side. Not cancel-safe: a dropped writer ends the connection.
+    pub async fn send(&self, frame: Vec<Bytes>, permit: Option<Permit>) {
+        if self.failed.get() {
+            return;
+        }
+        let bytes: usize = frame.iter().map(Bytes::len).sum();
+        self.backlog_bytes.set(self.backlog_bytes.get() + bytes);
+        {
+            let mut waiting = self.waiting.borrow_mut();
+            waiting.chunks.extend(frame);
+            waiting.permits.extend(permit);
+        }
+        let Some(writer) = self.writer.take() else { return };
+        self.write_all(writer).await;
+    }
+
+    async fn write_all(&self, mut writer: WriteHalf) {
+        loop {
+            let Waiting { chunks, permits } = mem::take(&mut *self.waiting.borrow_mut());
+            if chunks.is_empty() {
+                break;
+            }
+            let bytes: usize = chunks.iter().map(Bytes::len).sum();
+            self.writing_since.set(Some(now()));
+            let written = self.unless_abandoned(writer.write_all(&chunks)).await;
+            self.writing_since.set(None);
+            drop(permits);
+            self.backlog_bytes.set(self.backlog_bytes.get().saturating_sub(bytes));
+            if !matches!(written, Some(Ok(()))) {
+                self.fail();
+                return;
+            }
+            self.moved.notify_all();
+        }
+        self.writer.set(Some(writer));
+        self.moved.notify_all();
+    }
+
+    /// The outcome of a write, or `None` if the connection was given up meanwhile.
+    async fn unless_abandoned<T>(&self, write: impl Future<Output = T>) -> Option<T> {
+        let given_up = pin!(self.abandoned.wait());
+        match select(pin!(write), given_up).await {
+            Either::Left((written, _)) => Some(written),
+            Either::Right(((), _)) => None,
+        }
+    }
+
+    /// Gives the peer up: the write under way ends, what waits is dropped, the socket closes.
+    pub fn abandon(&self) {
+        self.writer.take();
+        self.fail();
+        self.abandoned.notify_all();
+    }
+
+    fn fail(&self) {
+        self.failed.set(true);
+        self.waiting.take();
+        self.backlog_bytes.set(0);
+        self.moved.notify_all();
+    }
+
+    /// Waits until a peer that reads slowly has taken enough for further requests to be served.
+    pub async fn room(&self) {
+        while self.backlog_bytes.get() > BACKLOG_BYTES_MAX && !self.failed.get() {
+            self.moved.wait().await;
+        }
+    }
+
+    /// Waits until every frame handed in has left, then says that no more will come.
+    pub async fn finish(&self) {
+        loop {
+            if self.failed.get() {
+                return;
+            }
+            if let Some(mut writer) = self.writer.take() {
+                // A peer that is gone already has nothing left to learn from this.
+                let _ = writer.shutdown().await;
+                return;
+            }
+            self.moved.wait().await;
+        }
+    }
+
+    /// Since when the current write has been waiting for the peer.
+    pub fn writing_since(&self) -> Option<Instant> {
+        self.writing_since.get()
+    }
+}

@@ -1,0 +1,279 @@
+//! One partition on its home shard: the only place that knows both the log and the replica.
+//!
+//! The log says what is appended and what is flushed; the replica, a machine without I/O, says what
+//! that means: how far the high watermark reaches and which acknowledgements may leave. This file
+//! carries news from the one to the other and lets requests wait for the outcome.
+//!
+//! A partition never answers for another one, never crosses cores and keeps no file, socket or timer
+//! of its own; an idle one is a few hundred bytes.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corrente_protocol::frame::Durability;
+use corrente_protocol::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
+use corrente_protocol::record_batch::{self, BatchError, BatchLimits, ValidBatch};
+use corrente_replication::leader_epoch::LeaderEpochs;
+use corrente_replication::replica::{Event, Replica};
+use corrente_replication::topic_config::TopicConfig;
+use corrente_runtime::executor::{Queue, Task, spawn_in};
+use corrente_runtime::sync::{Budget, Watch};
+use corrente_runtime::timer::now;
+use corrente_storage::{Appended, Fenced, Log, ReadError};
+
+/// A partition that is open on this shard.
+pub struct Partition {
+    /// Its topic and index.
+    pub id: TopicPartition,
+    log: Log,
+    replica: RefCell<Replica>,
+    config: RefCell<TopicConfig>,
+    /// The largest batch that every fetch can still carry in one frame.
+    batch_bytes_max: usize,
+    /// Wakes those who wait for records to become readable or acknowledgements to become due.
+    high_watermark: Watch<Offset>,
+    /// One append at a time, first come first served: an expected end offset is compared and the
+    /// append made with nobody in between.
+    appending: Budget,
+    /// Ends with the partition.
+    _following: RefCell<Option<Task<()>>>,
+}
+
+/// What a partition is led under.
+pub struct Terms {
+    /// Its topic and index.
+    pub id: TopicPartition,
+    /// This node.
+    pub node: NodeId,
+    /// The epoch that the controller decided.
+    pub epoch: LeaderEpoch,
+    /// The topic's configuration.
+    pub config: TopicConfig,
+    /// The largest batch that every fetch can still carry in one frame.
+    pub batch_bytes_max: usize,
+}
+
+/// Why records were not appended; nothing of the request is in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendRefusal {
+    /// The bytes are no valid record batches.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The writer expected another end of the log.
+    #[error("the log ends at offset {actual}, the request expected {expected}")]
+    UnexpectedEnd { expected: Offset, actual: Offset },
+    /// The topic asks for more in-sync replicas than there are.
+    #[error("fewer replicas are in sync than the topic's min.insync.replicas")]
+    NotEnoughReplicas,
+    /// This replica does not lead.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    /// The log takes no more records.
+    #[error(transparent)]
+    Log(#[from] corrente_storage::AppendError),
+}
+
+/// What a read found.
+pub struct Records {
+    /// Whole record batches; the first may begin before the offset asked for.
+    pub batches: Vec<Bytes>,
+    /// Everything below is flushed on every in-sync replica.
+    pub high_watermark: Offset,
+    /// The first offset still kept.
+    pub log_start_offset: Offset,
+}
+
+impl Partition {
+    /// Takes over an open log as leader of `epoch` and begins to follow its flushes.
+    pub fn lead(log: Log, terms: Terms) -> Rc<Partition> {
+        let Terms { id, node, epoch, config, batch_bytes_max } = terms;
+        let min_insync = config.min_insync_replicas(1);
+        let mut replica = Replica::new(node, min_insync, LeaderEpochs::new(), log.log_end_offset());
+        replica.step(now().as_nanos(), Event::BecomeLeader { epoch, log_end: log.log_end_offset() });
+        let partition = Rc::new(Partition {
+            id,
+            high_watermark: Watch::new(replica.high_watermark()),
+            log,
+            replica: RefCell::new(replica),
+            config: RefCell::new(config),
+            batch_bytes_max,
+            appending: Budget::new(1),
+            _following: RefCell::default(),
+        });
+        let following =
+            spawn_in(Queue::Network, follow_flushes(Rc::downgrade(&partition), partition.log.clone()));
+        partition._following.replace(Some(following));
+        partition
+    }
+
+    /// Checks the batches and appends them in the order of arrival.
+    ///
+    /// Returns once the log has them in memory; [`Partition::acknowledged`] waits for more. Cancel-safe:
+    /// a dropped future has appended everything or nothing.
+    pub async fn append(
+        &self,
+        bytes: &[u8],
+        expected_end: Option<Offset>,
+    ) -> Result<Appended, AppendRefusal> {
+        let limits = BatchLimits { batch_bytes_max: self.largest_batch() };
+        let batches = record_batch::validate_batches(bytes, &limits)?;
+        if !self.replica.borrow().has_enough_in_sync() {
+            return Err(AppendRefusal::NotEnoughReplicas);
+        }
+        self.append_valid(bytes, &batches, expected_end).await
+    }
+
+    async fn append_valid(
+        &self,
+        bytes: &[u8],
+        batches: &[ValidBatch],
+        expected_end: Option<Offset>,
+    ) -> Result<Appended, AppendRefusal> {
+        let turn = self.appending.acquire(1).await;
+        let actual = self.log.log_end_offset();
+        if let Some(expected) = expected_end.filter(|expected| *expected != actual) {
+            return Err(AppendRefusal::UnexpectedEnd { expected, actual });
+        }
+        let epoch = self.leader_epoch().ok_or(AppendRefusal::NotLeader)?;
+        let appended = self.log.append(epoch, bytes, batches).await?;
+        self.observe_log();
+        drop(turn);
+        Ok(appended)
+    }
+
+    fn largest_batch(&self) -> usize {
+        let of_topic = usize::try_from(self.config.borrow().max_message_bytes).unwrap_or(usize::MAX);
+        of_topic.min(self.batch_bytes_max)
+    }
+
+    /// Waits until what was appended below `end` has reached the durability that both the request and
+    /// the topic ask for, and says which one that is.
+    ///
+    /// Cancel-safe; the records stay appended.
+    pub async fn acknowledged(&self, end: Offset, requested: Durability) -> Result<Durability, Fenced> {
+        let wanted = self.config.borrow().required_durability(requested);
+        loop {
+            if let Some(reached) = self.replica.borrow().receipt_for(end).filter(|reached| *reached >= wanted)
+            {
+                return Ok(reached);
+            }
+            // Closed when the log is fenced: nothing further will be flushed.
+            if self.high_watermark.past(last_below(end)).await.is_none() {
+                return Err(self.log.is_fenced().unwrap_or_else(closed));
+            }
+        }
+    }
+
+    /// Waits until everything below `end` is flushed, whatever the request asked for: until then the
+    /// log holds the records in memory.
+    pub async fn flushed(&self, end: Offset) -> Result<(), Fenced> {
+        while self.log.flushed_offset() < end {
+            self.log.flushed_past(self.log.flushed_offset()).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads whole batches from the one that holds `from` up to the high watermark.
+    pub async fn read(&self, from: Offset, bytes_max: usize) -> Result<Records, ReadError> {
+        let high_watermark = self.high_watermark();
+        let unreadable_yet = from >= high_watermark && from <= self.log.log_end_offset();
+        let batches = match unreadable_yet {
+            true => Vec::new(),
+            false => self.log.read(from, high_watermark, bytes_max).await?,
+        };
+        Ok(Records { batches, high_watermark, log_start_offset: self.log.log_start_offset() })
+    }
+
+    /// Whether a read from `from` would find something or be refused, that is, need not wait.
+    pub fn has_news_for(&self, from: Offset) -> bool {
+        let readable = from < self.high_watermark();
+        readable || from > self.log.log_end_offset() || self.high_watermark.is_closed()
+    }
+
+    /// Waits until the high watermark lies beyond `from` or will not move again. Cancel-safe.
+    pub async fn news_for(&self, from: Offset) {
+        if !self.has_news_for(from) {
+            self.high_watermark.past(from).await;
+        }
+    }
+
+    /// Everything below is flushed on every in-sync replica, and readable.
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark.get()
+    }
+
+    /// The epoch under which this replica leads, if it does.
+    pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        self.replica.borrow().leader_epoch()
+    }
+
+    /// Follows an election that this replica won.
+    pub fn become_leader(&self, epoch: LeaderEpoch) {
+        self.observe_log();
+        let log_end = self.log.log_end_offset();
+        self.replica.borrow_mut().step(now().as_nanos(), Event::BecomeLeader { epoch, log_end });
+    }
+
+    /// The log beneath, for reports.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Follows a change of the topic's configuration.
+    pub fn set_config(&self, config: TopicConfig) {
+        self.log.set_segment_bytes(config.segment_bytes);
+        self.config.replace(config);
+    }
+
+    /// Tells the replica where the log ends. A flush may overtake the task that appended, so both call
+    /// this and the replica never hears of a flush before the append.
+    fn observe_log(&self) {
+        let end = self.log.log_end_offset();
+        let mut replica = self.replica.borrow_mut();
+        if end > replica.log_end() {
+            replica.step(now().as_nanos(), Event::Appended { end });
+        }
+    }
+
+    fn observe_flush(&self, flushed: Offset) {
+        self.observe_log();
+        let actions = self.replica.borrow_mut().step(now().as_nanos(), Event::Flushed { end: flushed });
+        if let Some(high_watermark) = actions.high_watermark {
+            self.high_watermark.set(high_watermark);
+        }
+    }
+
+    fn observe_fence(&self, reason: &Fenced) {
+        tracing::error!(partition = %self.id, %reason, "the log is fenced: it takes no more records, reads go on");
+        let event = Event::Fenced { reason: reason.to_string() };
+        self.replica.borrow_mut().step(now().as_nanos(), event);
+        self.high_watermark.close();
+    }
+}
+
+/// The watch closes when the log is fenced or closed; this is the second case.
+fn closed() -> Fenced {
+    Fenced { reason: "the partition is closed".into() }
+}
+
+/// The bound that an exclusive end lies beyond.
+fn last_below(end: Offset) -> Offset {
+    Offset(end.0.saturating_sub(1))
+}
+
+/// Carries the log's flushes to the replica until the log is fenced or the partition is gone.
+async fn follow_flushes(partition: std::rc::Weak<Partition>, log: Log) {
+    let mut seen = log.flushed_offset();
+    loop {
+        let flushed = log.flushed_past(seen).await;
+        let Some(partition) = partition.upgrade() else { return };
+        match flushed {
+            Ok(flushed) => {
+                partition.observe_flush(flushed);
+                seen = flushed;
+            }
+            Err(reason) => return partition.observe_fence(&reason),
+        }
+    }
+}

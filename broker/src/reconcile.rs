@@ -1,0 +1,120 @@
+//! Brings a shard to what the metadata says: opens, leads, reconfigures and removes partitions.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::ids::TopicPartition;
+use corrente_replication::metadata::{Change, Delta};
+use corrente_storage::{FoundLog, Log, RecoveryError};
+
+use crate::error::Refusal;
+use crate::partition::{Partition, Terms};
+use crate::shard::{Place, Shard, Slot};
+use crate::topology::Directory;
+
+/// Room in a frame for what surrounds a record batch.
+const FRAME_OVERHEAD: usize = 4 * 1024;
+
+/// Takes over a changed directory. What cannot be done for one partition makes that partition
+/// unavailable and leaves the others alone.
+pub async fn apply(shard: &Rc<Shard>, directory: Arc<Directory>, delta: &Delta) {
+    shard.set_directory(directory.clone());
+    for (id, change) in &delta.partitions {
+        match change {
+            Change::Vanished => remove(shard, *id).await,
+            Change::Appeared if directory.home(*id) == Some(shard.id) => create(shard, *id).await,
+            Change::Changed => follow_election(shard, *id),
+            Change::Appeared => {}
+        }
+    }
+    for (topic, _) in delta.topics.iter().filter(|(_, change)| **change == Change::Changed) {
+        let Some(topic) = directory.image.topic(*topic) else { continue };
+        for partition in shard.partitions_of(topic.id()) {
+            partition.set_config(topic.config().clone());
+        }
+    }
+}
+
+async fn create(shard: &Rc<Shard>, id: TopicPartition) {
+    let slot = match shard.storage.create_log(id, shard.storage.emptiest_dir()).await {
+        Ok(log) => lead(shard, id, log),
+        Err(error) => unavailable(id, ErrorCode::StorageError, &error),
+    };
+    shard.insert(id, slot);
+}
+
+/// Opens a log that an earlier start left behind.
+pub async fn open(shard: &Rc<Shard>, found: FoundLog) {
+    let id = found.id;
+    let slot = match shard.storage.open_log(found.clone()).await {
+        Ok((log, recovered)) => {
+            if recovered.truncated_bytes > 0 {
+                tracing::info!(partition = %id, ?recovered, "cut a torn tail: none of it was acknowledged");
+            }
+            lead(shard, id, log)
+        }
+        Err(error) => {
+            // What was known of it must survive the checkpoints of this start.
+            shard.storage.keep_closed(&found);
+            let code = match error {
+                RecoveryError::Damaged { .. } => ErrorCode::Damaged,
+                _ => ErrorCode::StorageError,
+            };
+            unavailable(id, code, &error)
+        }
+    };
+    shard.insert(id, slot);
+}
+
+/// Opens what the metadata says lives here: from disk where it is, anew where a crash came between
+/// the metadata and the log.
+pub async fn open_or_create(shard: &Rc<Shard>, id: TopicPartition, found: Option<FoundLog>) {
+    match found {
+        Some(found) => open(shard, found).await,
+        None => create(shard, id).await,
+    }
+}
+
+async fn remove(shard: &Rc<Shard>, id: TopicPartition) {
+    if shard.remove(id).is_none() {
+        return;
+    }
+    if let Err(error) = shard.storage.delete_log(id).await {
+        tracing::warn!(partition = %id, %error, "a removed partition's log is still on disk; the next start removes it");
+    }
+}
+
+fn follow_election(shard: &Rc<Shard>, id: TopicPartition) {
+    let Place::Here(Slot::Serving(partition)) = shard.place(id) else { return };
+    let directory = shard.directory();
+    let Some(elected) = directory.image.partition(id) else { return };
+    if elected.leader == Some(shard.node) && partition.leader_epoch() < Some(elected.leader_epoch) {
+        partition.become_leader(elected.leader_epoch);
+    }
+}
+
+fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
+    let directory = shard.directory();
+    let (Some(topic), Some(partition)) = (directory.image.topic(id.topic), directory.image.partition(id))
+    else {
+        let gone = format!("partition {id} is not in the metadata");
+        return Slot::Unavailable(Refusal::new(ErrorCode::UnknownTopicOrPartition, gone));
+    };
+    log.set_segment_bytes(topic.config().segment_bytes);
+    Slot::Serving(Partition::lead(
+        log,
+        Terms {
+            id,
+            node: shard.node,
+            epoch: partition.leader_epoch,
+            config: topic.config().clone(),
+            batch_bytes_max: shard.frame_len_max() as usize - FRAME_OVERHEAD,
+        },
+    ))
+}
+
+fn unavailable(id: TopicPartition, code: ErrorCode, error: &dyn std::fmt::Display) -> Slot {
+    tracing::error!(partition = %id, %error, "the partition is not served; nothing of it was changed");
+    Slot::Unavailable(Refusal::new(code, error.to_string()))
+}
