@@ -5,7 +5,7 @@
 //! sector by sector, length changes as a journal would keep them: up to some point, in order.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 /// What a disk writes at one stroke.
 pub(crate) const SECTOR: usize = 512;
@@ -100,6 +100,15 @@ impl Image {
 enum Change {
     Len(u64),
     Write { offset: u64, data: Bytes },
+}
+
+impl Change {
+    fn overlaps(&self, range: &Range<u64>) -> bool {
+        match self {
+            Self::Len(_) => false,
+            Self::Write { offset, data } => *offset < range.end && range.start < offset + data.len() as u64,
+        }
+    }
 }
 
 /// A write the file system has taken and not yet answered.
@@ -202,26 +211,21 @@ impl FileData {
     }
 
     /// Takes out of the pending writes what lies in `range`: it was overwritten for good, or cut off.
-    fn forget_pending(&mut self, range: std::ops::Range<u64>) {
-        let overlaps = |change: &Change| match change {
-            Change::Len(_) => false,
-            Change::Write { offset, data } => *offset < range.end && range.start < offset + data.len() as u64,
-        };
-        if !self.pending.iter().any(|(_, change)| overlaps(change)) {
+    fn forget_pending(&mut self, range: Range<u64>) {
+        if !self.pending.iter().any(|(_, change)| change.overlaps(&range)) {
             return;
         }
         let mut rest = Vec::with_capacity(self.pending.len() + 1);
         for (completed, change) in self.pending.drain(..) {
             match change {
-                Change::Write { offset, data } if overlaps(&Change::Write { offset, data: data.clone() }) => {
-                    let end = offset + data.len() as u64;
-                    if offset < range.start {
-                        let front = data.slice(..(range.start - offset) as usize);
-                        rest.push((completed, Change::Write { offset, data: front }));
-                    }
-                    if range.end < end {
-                        let back = data.slice((range.end - offset) as usize..);
-                        rest.push((completed, Change::Write { offset: range.end, data: back }));
+                Change::Write { offset, data } if offset < range.end => {
+                    let front_len = range.start.saturating_sub(offset).min(data.len() as u64) as usize;
+                    let back_at = (range.end - offset).min(data.len() as u64) as usize;
+                    let back = (offset + back_at as u64, data.slice(back_at..));
+                    for (offset, data) in [(offset, data.slice(..front_len)), back] {
+                        if !data.is_empty() {
+                            rest.push((completed, Change::Write { offset, data }));
+                        }
                     }
                 }
                 untouched => rest.push((completed, untouched)),
