@@ -91,14 +91,13 @@ error_codes! {
     UnexpectedEndOffset = 21, false, "the log does not end where a conditional append expected it to";
     Damaged = 22, false, "the records at this offset are damaged and there is no copy to mend them from";
     NotController = 23, true, "this broker is not the controller";
-    InvalidDurability = 24, false, "the durability asked for is below the topic's floor";
+    InvalidDurability = 24, false, "the durability asked for cannot be reached on this topic";
     PolicyViolation = 25, false, "the topic's or the cluster's policy does not allow it";
     FencedLeaderEpoch = 26, true, "the leader epoch in the request is older than the broker's";
     UnknownLeaderEpoch = 27, true, "the leader epoch in the request is newer than the broker's";
-    ShardNotAvailable = 28, false, "the node has no shard of the number asked for";
-    AuthenticationRequired = 29, false, "the connection has to authenticate first";
-    NotAuthorized = 30, false, "the connection's principal may not do this";
-    Internal = 31, false, "the broker broke a rule of its own";
+    AuthenticationRequired = 28, false, "the connection has to authenticate first";
+    NotAuthorized = 29, false, "the connection's principal may not do this";
+    Internal = 30, false, "the broker broke a rule of its own";
 }
 
 impl fmt::Display for ErrorCode {
