@@ -412,8 +412,8 @@ fn one_line(text: &str) -> String {
 
 /// The known name most like what was typed, if any is near enough to be meant.
 fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
-    let scored = known.iter().map(|name| (strsim::jaro_winkler(typed, name), *name));
-    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+    let scored = known.iter().map(|name| (strsim::normalized_damerau_levenshtein(typed, name), *name));
+    scored.filter(|(score, _)| *score > 0.4).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
 #[cfg(test)]
