@@ -259,8 +259,8 @@ impl LogInner {
         bytes: &[u8],
         batches: &[ValidBatch],
     ) -> Result<Appended, AppendError> {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
         let base_offset = state.log_end_offset;
         let records = batches.iter().map(|batch| u64::from(batch.record_count)).sum();
         let end_offset =
@@ -278,8 +278,9 @@ impl LogInner {
         state.log_end_offset = end_offset;
         state.last_epoch = epoch;
         state.invariants();
-        if !state.writing {
-            state.writing = true;
+        let was_writing = std::mem::replace(&mut state.writing, true);
+        drop(guard);
+        if !was_writing {
             writer::start(self.clone());
         }
         Ok(Appended { base_offset, end_offset })
