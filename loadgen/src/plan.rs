@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use corrente_client::Durability;
 use serde::Serialize;
 
 /// A run, complete: nothing outside it changes what is sent or read.
@@ -48,8 +49,9 @@ pub struct ProducePlan {
     pub in_flight_max: usize,
     /// Clients, each with connections of its own; at least 1.
     pub connections: usize,
-    /// The durability asked for, in the protocol's spelling; `None` is the SDK's default.
-    pub durability: Option<String>,
+    /// What an acknowledgement promises.
+    #[serde(serialize_with = "as_text")]
+    pub durability: Durability,
 }
 
 /// When batches are sent.
@@ -208,6 +210,10 @@ impl Shape {
     }
 }
 
+fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
@@ -228,7 +234,7 @@ pub(crate) mod tests {
                 shape: Shape { record_size: 1_024, key_size: 16, batch_records: 10, seed: 7 },
                 in_flight_max: 64,
                 connections: 2,
-                durability: None,
+                durability: Durability::IsrFlushed,
             }),
             cpus: vec![],
             broker_pid: None,

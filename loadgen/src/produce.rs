@@ -1,0 +1,181 @@
+//! Sends prepared record batches on a plan's schedule, over one or more clients.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use corrente_client::{Client, Durability};
+
+use crate::drive::{Share, Until, drive};
+use crate::live::Live;
+use crate::payload::BatchRing;
+use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan};
+use crate::recorder::Recorder;
+use crate::schedule::Schedule;
+use crate::target;
+use crate::usage::Meter;
+
+/// Runs the plan; the meter reads the processes when the warm-up is over and when the last answer is in.
+pub async fn produce(
+    plan: &Plan,
+    work: &ProducePlan,
+    meter: &mut Meter,
+    live: &Arc<Live>,
+) -> Result<Recorder> {
+    let mut clients = Vec::new();
+    for _ in 0..work.connections {
+        clients.push(target::connect(plan).await?);
+    }
+    let target = target::prepare(&clients[0], plan).await?;
+    let ring = Arc::new(BatchRing::new(&work.shape, wall_clock_ms())?);
+
+    let start = Instant::now();
+    let mut workers = Vec::new();
+    for (worker, client) in clients.into_iter().enumerate() {
+        let worker = Worker {
+            client,
+            topic: plan.topic.clone(),
+            partitions: target.partitions,
+            durability: work.durability,
+            ring: Arc::clone(&ring),
+            share: share(work, start, worker),
+        };
+        workers.push(tokio::spawn(worker.run(work.warmup, Arc::clone(live))));
+    }
+    tokio::time::sleep(work.warmup.saturating_sub(start.elapsed())).await;
+    meter.begin();
+    let mut all = Recorder::new(work.warmup);
+    for worker in workers {
+        all.merge(&worker.await.context("a worker of the load generator panicked")??);
+    }
+    meter.end();
+    Ok(all)
+}
+
+/// Fills a new topic as fast as it takes it.
+pub async fn fill(
+    plan: &Plan,
+    client: &Client,
+    partitions: u32,
+    fill: &Fill,
+    live: &Arc<Live>,
+) -> Result<()> {
+    /// Deep enough to keep a disk busy, shallow enough for any broker's memory.
+    const IN_FLIGHT: usize = 16;
+    let worker = Worker {
+        client: client.clone(),
+        topic: plan.topic.clone(),
+        partitions,
+        durability: Durability::IsrFlushed,
+        ring: Arc::new(BatchRing::new(&fill.shape, wall_clock_ms())?),
+        share: Share {
+            start: Instant::now(),
+            schedule: Schedule::Closed,
+            first: 0,
+            step: 1,
+            in_flight_max: IN_FLIGHT,
+            until: Until::Index(fill.shape.batches_for(fill.records)),
+            batch_records: u64::from(fill.shape.batch_records),
+            batch_bytes: fill.shape.batch_bytes(),
+        },
+    };
+    let recorder = worker.run(Duration::ZERO, Arc::clone(live)).await?;
+    match recorder.first_errors().first() {
+        Some(error) => anyhow::bail!("filling the topic: {error}"),
+        None => Ok(()),
+    }
+}
+
+/// One client and what it has to send.
+struct Worker {
+    client: Client,
+    topic: String,
+    partitions: u32,
+    durability: Durability,
+    ring: Arc<BatchRing>,
+    share: Share,
+}
+
+impl Worker {
+    async fn run(self, warmup: Duration, live: Arc<Live>) -> Result<Recorder> {
+        let mut recorder = Recorder::new(warmup);
+        let partitions = u64::from(self.partitions);
+        let send = |index: u64| {
+            let partition = u32::try_from(index % partitions).expect("less than a u32");
+            let sending =
+                self.client.produce_raw(&self.topic, partition, self.ring.batch(index), self.durability);
+            async move { sending.await.map(|_| ()) }
+        };
+        drive(self.share, &live, &mut recorder, send).await?;
+        Ok(recorder)
+    }
+}
+
+/// Batches go to the workers in turn, and to the partitions in turn.
+fn share(work: &ProducePlan, start: Instant, worker: usize) -> Share {
+    let workers = work.connections as u64;
+    let batch_records = u64::from(work.shape.batch_records);
+    let schedule = match work.pace {
+        Pace::OpenLoop { records_per_s } => Schedule::Open { records_per_s, batch_records },
+        Pace::ClosedLoop => Schedule::Closed,
+    };
+    let worker_index = worker as u64;
+    let until = match (work.extent, schedule.batches_before(work.warmup)) {
+        (Extent::Records(records), Some(warm)) => Until::Index(warm + work.shape.batches_for(records)),
+        (Extent::Records(records), None) => {
+            // The first workers take one batch more where they do not come out even.
+            Until::Measured((work.shape.batches_for(records) + workers - 1 - worker_index) / workers)
+        }
+        (Extent::Duration(duration), Some(_)) => {
+            Until::Index(schedule.batches_before(work.warmup + duration).expect("an open loop knows"))
+        }
+        (Extent::Duration(duration), None) => Until::Elapsed(work.warmup + duration),
+    };
+    let extra = usize::from(worker < work.in_flight_max % work.connections);
+    Share {
+        start,
+        schedule,
+        first: worker_index,
+        step: workers,
+        in_flight_max: work.in_flight_max / work.connections + extra,
+        until,
+        batch_records,
+        batch_bytes: work.shape.batch_bytes(),
+    }
+}
+
+fn wall_clock_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Work;
+    use crate::plan::tests::produce_plan;
+
+    fn shares(change: impl Fn(&mut ProducePlan)) -> Vec<Share> {
+        let Work::Produce(mut work) = produce_plan().work else { unreachable!() };
+        work.connections = 3;
+        work.in_flight_max = 8;
+        change(&mut work);
+        (0..3).map(|worker| share(&work, Instant::now(), worker)).collect()
+    }
+
+    #[test]
+    fn workers_share_depth_and_batches_and_leave_none_out() {
+        let closed = shares(|work| work.pace = Pace::ClosedLoop);
+        assert_eq!(closed.iter().map(|share| share.in_flight_max).collect::<Vec<_>>(), [3, 3, 2]);
+        let measured: Vec<Until> = closed.iter().map(|share| share.until).collect();
+        assert_eq!(measured, [Until::Measured(334), Until::Measured(334), Until::Measured(333)]);
+    }
+
+    #[test]
+    fn an_open_loop_knows_its_end_beforehand() {
+        // 1 s of warm-up at 1 000 records a second in batches of 10, then 1 001 batches.
+        assert_eq!(shares(|_| ())[0].until, Until::Index(100 + 1_001));
+        let timed = shares(|work| work.extent = Extent::Duration(Duration::from_secs(2)));
+        assert_eq!(timed[2].until, Until::Index(300));
+    }
+}
