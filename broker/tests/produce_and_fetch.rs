@@ -162,3 +162,27 @@ fn offsets_beyond_the_log_are_refused_with_its_bounds() {
         }
     });
 }
+
+#[test]
+fn a_fetch_keeps_to_its_limit_and_still_moves() {
+    story(2, || async {
+        let mut client = Client::connect(ShardId(0)).await;
+        let topic = client.create_topic("large", 4).await;
+        let value = vec![7; 300_000];
+        for partition in 0..4 {
+            for _ in 0..3 {
+                append(&mut client, topic, partition, &[&value]).await;
+            }
+        }
+        let all = |bytes_max| {
+            let parts = (0..4).map(|partition| fetch(topic, partition, 0, 0).partitions.remove(0));
+            FetchRequest { max_wait_ms: 0, min_bytes: 1, max_bytes: bytes_max, partitions: parts.collect() }
+        };
+        for (bytes_max, batches) in [(1, 1), (700_000, 2), (1_000_000, 3)] {
+            let response = client.call(&all(bytes_max)).await;
+            let found: usize = response.partitions.iter().map(|part| values(part).len()).sum();
+            assert_eq!(found, batches, "{bytes_max} bytes");
+            assert!(response.partitions.iter().all(|part| part.high_watermark == Offset(3)));
+        }
+    });
+}

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use corrente_protocol::api::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
@@ -37,7 +38,7 @@ pub async fn answer(shard: &Rc<Shard>, request: FetchRequest) -> (FetchResponse,
         let bytes_max = bytes_max(shard, &request);
         let mut memory = shard.memory.responses.acquire(bytes_max).await;
         let partitions = read(shard, &request, bytes_max).await;
-        let bytes: usize = partitions.iter().flat_map(|part| &part.batches).map(|batch| batch.len()).sum();
+        let bytes: usize = partitions.iter().flat_map(|part| &part.batches).map(Bytes::len).sum();
         let refused = partitions.iter().any(|part| part.error != ErrorCode::None);
         if refused || bytes >= request.min_bytes as usize || now() >= deadline {
             memory.shrink_to(bytes);
@@ -67,14 +68,21 @@ fn id_of_response(part: &FetchPartitionResponse) -> TopicPartition {
 }
 
 /// Reads every partition in the order of the request, as long as there is room.
+///
+/// A log gives at least one batch, however large. Only the first one found may pass the limit so: that
+/// keeps a reader of large batches going, and the response within a frame.
 async fn read(shard: &Rc<Shard>, request: &FetchRequest, bytes_max: usize) -> Vec<FetchPartitionResponse> {
-    let mut room = bytes_max;
+    let mut bytes = 0;
     let mut responses = Vec::with_capacity(request.partitions.len());
     for part in &request.partitions {
-        let limit = room.min(part.max_bytes as usize);
-        let response = read_one(shard, part, limit).await;
-        let bytes: usize = response.batches.iter().map(|batch| batch.len()).sum();
-        room = room.saturating_sub(bytes);
+        let room = bytes_max.saturating_sub(bytes);
+        let mut response = read_one(shard, part, room.min(part.max_bytes as usize)).await;
+        let found = response.batches.iter().map(Bytes::len).sum::<usize>();
+        if bytes > 0 && found > room {
+            response.batches.clear();
+        } else {
+            bytes += found;
+        }
         responses.push(response);
     }
     responses
