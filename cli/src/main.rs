@@ -1,3 +1,32 @@
-//! The one binary.
+//! The one binary: starts a broker, manages topics, produces, consumes, measures.
 
-fn main() {}
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the command line is a program of its own: it has files, threads and a clock like any user of the SDK"
+)]
+
+mod args;
+mod commands;
+mod format;
+mod input;
+mod json_record;
+mod output;
+mod progress;
+mod row;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", output::one_line(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}

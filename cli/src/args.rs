@@ -1,0 +1,125 @@
+//! The command line as a whole; each command's own arguments stand beside the command.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{bench, completions, consume, produce, serve, topic};
+use crate::output::Output;
+
+/// Corrente: a durable event streaming platform.
+#[derive(Debug, Parser)]
+#[command(name = "corrente", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands, before or after its name.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Brokers to begin with; any one that answers is enough.
+    #[arg(
+        long,
+        global = true,
+        env = "CORRENTE_BROKERS",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7400"
+    )]
+    pub brokers: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a broker.
+    Serve(serve::ServeArgs),
+    /// Create, list, describe, change and delete topics.
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Send records, one a line, from stdin or a file.
+    Produce(produce::ProduceArgs),
+    /// Print records.
+    Consume(consume::ConsumeArgs),
+    /// Measure a broker.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Print a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn globals_go_before_and_after_the_subcommand() {
+        for line in [
+            "corrente -o json --brokers a:1,b:2 topic list",
+            "corrente topic -o json list --brokers a:1,b:2",
+            "corrente topic list --brokers a:1,b:2 -o json",
+        ] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.global.output, Output::Json, "{line}");
+            assert_eq!(cli.global.brokers, ["a:1", "b:2"], "{line}");
+        }
+    }
+
+    #[test]
+    fn the_spellings_scripts_rely_on_are_understood() {
+        for line in [
+            "corrente serve",
+            "corrente serve --config f --data-dir a --data-dir b --listen 127.0.0.1:0 --advertise h:1 --shards 2 \
+             --cpus 0-1 --placement unbound --ready-file r",
+            "corrente topic create t --partitions 8 --config retention.ms=5 --config a=b",
+            "corrente topic list",
+            "corrente topic describe t",
+            "corrente topic delete t",
+            "corrente topic alter t --config a=b --unset c",
+            "corrente topic add-partitions t --partitions 9",
+            "corrente produce t --file f --key-delimiter : --header a=b --header c=d --partition 3 --durability received",
+            "corrente produce t --format json",
+            "corrente consume t --from earliest --until-end --partition 0 --format %k",
+            "corrente consume t --from 17 --format json",
+            "corrente bench produce --records 10 --record-size 256 --batch-records 1 --rate 100 --topic t --partitions 1 \
+             --cpus 1 --json f",
+            "corrente bench produce --duration 5s --closed-loop",
+            "corrente bench consume --records 10 --topic t --json f",
+            "corrente completions bash",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for line in [
+            "corrente",
+            "corrente topic create t",
+            "corrente bench produce --records 1 --duration 1s",
+            "corrente bench produce --rate 1 --closed-loop",
+            "corrente produce t --durability maybe",
+            "corrente produce t --header novalue",
+            "corrente consume t --from yesterday",
+            "corrente consume t --format %q",
+            "corrente serve --placement glued",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}
