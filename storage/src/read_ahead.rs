@@ -147,7 +147,7 @@ impl ReadAhead {
     /// Claims the reading of the chunk that holds `offset`; `None` if somebody reads it already.
     pub(crate) fn claim(&self, log: LogId, offset: Offset) -> Option<Claim<'_>> {
         let key = (log, offset);
-        self.loading.borrow_mut().insert(key).then_some(Claim { read_ahead: self, key })
+        self.loading.borrow_mut().insert(key).then(|| Claim { read_ahead: self, key })
     }
 
     pub(crate) fn file(&self, log: LogId, segment: &Segment) -> Option<File> {

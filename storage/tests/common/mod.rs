@@ -1,0 +1,187 @@
+//! What the stories share: a world with one node, logs in it, and a way to hurt its disk.
+
+#![allow(dead_code, reason = "each story uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use corrente_protocol::compression::Compression;
+use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
+use corrente_protocol::record_batch::{BatchLimits, RecordBatchBuilder, RecordBatches, validate_batches};
+use corrente_runtime::buffer::BLOCK;
+use corrente_runtime::file::{self, File, OpenOptions, Sync};
+use corrente_runtime::sim::{Node, World, WorldConfig};
+use corrente_storage::{Appended, Log, LogId, NodeLayout, ReadError, Storage, StorageConfig};
+
+pub const EPOCH: LeaderEpoch = LeaderEpoch(1);
+const LIMIT: Duration = Duration::from_secs(600);
+
+pub fn log_id(partition: u32) -> LogId {
+    TopicPartition { topic: TopicId([9; 16]), partition: PartitionIndex(partition) }
+}
+
+pub fn data_dir() -> PathBuf {
+    PathBuf::from("/data")
+}
+
+/// The directory of a log.
+pub fn log_dir(partition: u32) -> PathBuf {
+    data_dir().join("topics").join(log_id(partition).topic.to_string()).join(partition.to_string())
+}
+
+pub fn world(seed: u64) -> (World, Node) {
+    let world = World::new(seed, WorldConfig::default());
+    let node = world.node("north", [10, 0, 0, 1]);
+    (world, node)
+}
+
+/// Runs `make` on the node to its end.
+pub fn run<T: 'static, F: Future<Output = T> + 'static>(
+    world: &World,
+    node: &Node,
+    make: impl FnOnce() -> F + 'static,
+) -> T {
+    match world.run(node, LIMIT, make) {
+        Ok(output) => output,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The locks of the node, one shard's storage, and its logs as they were recovered.
+pub struct Opened {
+    pub layout: NodeLayout,
+    pub storage: Rc<Storage>,
+    pub logs: Vec<Log>,
+}
+
+/// Settings small enough that every mechanism comes into play.
+pub fn small(config: &mut StorageConfig) {
+    config.segment_bytes = 64 * 1024;
+    config.window_bytes_max = 16 * 1024;
+    config.append_bytes_max = 32 * 1024;
+    config.tail_ring_bytes = 32 * 1024;
+    config.read_ahead_bytes = 64 * 1024;
+    config.checkpoint_bytes = 256 * 1024;
+    config.idle_after = Duration::from_secs(1);
+}
+
+/// Opens the node's layout and every log in it.
+pub async fn open(change: impl FnOnce(&mut StorageConfig)) -> Opened {
+    let layout = NodeLayout::open(&[data_dir()]).await.expect("the layout opens");
+    let mut config = StorageConfig::new(vec![data_dir()], ShardId(0), layout.generation());
+    small(&mut config);
+    change(&mut config);
+    let storage = Storage::open(config).await.expect("the storage opens");
+    let mut logs = Vec::new();
+    for found in layout.logs().to_vec() {
+        let (log, _) = storage.open_log(found).await.expect("the log is recovered");
+        logs.push(log);
+    }
+    storage.checkpoint_now().await.expect("the first checkpoint");
+    assert!(layout.retire_old_generations(&[ShardId(0)]).await.expect("old checkpoints go"));
+    Opened { layout, storage, logs }
+}
+
+/// Opens everything and makes one log if there is none.
+pub async fn open_one(change: impl FnOnce(&mut StorageConfig)) -> (Opened, Log) {
+    let opened = open(change).await;
+    let log = match opened.logs.first() {
+        Some(log) => log.clone(),
+        None => opened.storage.create_log(log_id(0), 0).await.expect("a new log"),
+    };
+    (opened, log)
+}
+
+/// One batch of these values.
+pub fn batch(values: &[impl AsRef<[u8]>]) -> Bytes {
+    let mut builder = RecordBatchBuilder::new(Compression::None);
+    for value in values {
+        builder.push(1_790_000_000_000, None, Some(value.as_ref()), &[]).expect("small");
+    }
+    builder.build()
+}
+
+pub async fn append(log: &Log, values: &[impl AsRef<[u8]>]) -> Appended {
+    append_bytes(log, EPOCH, &batch(values)).await.expect("appended")
+}
+
+pub async fn append_bytes(
+    log: &Log,
+    epoch: LeaderEpoch,
+    bytes: &[u8],
+) -> Result<Appended, corrente_storage::AppendError> {
+    let batches = validate_batches(bytes, &BatchLimits { batch_bytes_max: 1 << 20 }).expect("valid");
+    log.append(epoch, bytes, &batches).await
+}
+
+/// Appends and waits for the flush.
+pub async fn append_flushed(log: &Log, values: &[impl AsRef<[u8]>]) -> Appended {
+    let appended = append(log, values).await;
+    let last = Offset(appended.end_offset.0 - 1);
+    assert!(log.flushed_past(last).await.expect("flushed") >= appended.end_offset);
+    appended
+}
+
+/// Reads `from..up_to` in steps of `max_bytes`; each record's offset and value.
+pub async fn read(
+    log: &Log,
+    from: Offset,
+    up_to: Offset,
+    max_bytes: usize,
+) -> Result<Vec<(u64, Bytes)>, ReadError> {
+    let mut records = Vec::new();
+    let mut next = from;
+    while next < up_to {
+        let chunks = log.read(next, up_to, max_bytes).await?;
+        if chunks.is_empty() {
+            // The batch at `next` goes on beyond `up_to`.
+            assert!(up_to < log.flushed_offset(), "nothing was read at {next}, below {up_to}");
+            break;
+        }
+        for chunk in chunks {
+            for batch in RecordBatches::new(chunk) {
+                let batch = batch.expect("whole batches with a good checksum");
+                assert_eq!(batch.header().leader_epoch, log.last_epoch());
+                for record in batch.records(1 << 20).expect("records") {
+                    let record = record.expect("a record");
+                    if record.offset >= from {
+                        records.push((record.offset.0, record.value.expect("a value")));
+                    }
+                    next = Offset(record.offset.0 + 1);
+                }
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// Reads everything flushed, checks that offsets follow each other, and gives the values.
+pub async fn read_all(log: &Log, max_bytes: usize) -> Vec<Bytes> {
+    let start = log.log_start_offset();
+    let records = read(log, start, log.flushed_offset(), max_bytes).await.expect("readable");
+    for (expected, (offset, _)) in (start.0..).zip(&records) {
+        assert_eq!(*offset, expected);
+    }
+    assert_eq!(start.0 + records.len() as u64, log.flushed_offset().0);
+    records.into_iter().map(|(_, value)| value).collect()
+}
+
+/// The names in a directory that end in `suffix`.
+pub async fn names(dir: &Path, suffix: &str) -> Vec<String> {
+    let entries = file::read_dir(dir).await.expect("the directory is there");
+    entries.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(suffix)).collect()
+}
+
+/// Flips bits of one byte of a file.
+pub async fn rot(path: &Path, at: u64) {
+    let file = File::open(path, OpenOptions::READ_WRITE).await.expect("there");
+    let block = at - at % BLOCK as u64;
+    let mut bytes = file.read_at(block, BLOCK).await.expect("readable");
+    bytes[usize::try_from(at - block).unwrap()] ^= 0x5A;
+    bytes.truncate(bytes.len());
+    assert_eq!(bytes.len(), BLOCK, "rot in a whole block");
+    file.write_at(bytes.freeze(), block, Sync::Data).await.expect("writable");
+    file.close().await.expect("closed");
+}

@@ -1,0 +1,207 @@
+//! Rot, loss and lies on disk: what was flushed is never truncated, what cannot be verified is never shown.
+
+mod common;
+
+use common::*;
+use corrente_protocol::ids::{Offset, ShardId};
+use corrente_runtime::file::{self, File, OpenOptions, Sync};
+use corrente_runtime::sim::{Node, World};
+use corrente_runtime::timer;
+use corrente_storage::{
+    FoundLog, NodeLayout, OpenError, ReadError, RecoveryError, Storage, StorageConfig, TailFound,
+};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A log of 100 records of 1000 bytes, each flushed alone, in some segments; closed in good order.
+fn grown(seed: u64) -> (World, Node) {
+    let (world, node) = world(seed);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        for n in 0..100_u8 {
+            append_flushed(&log, &[vec![n; 1000]]).await;
+        }
+        opened.storage.close().await.expect("closed");
+    });
+    (world, node)
+}
+
+async fn segment(n: usize) -> PathBuf {
+    log_dir(0).join(&names(&log_dir(0), ".seg").await[n])
+}
+
+async fn last_segment() -> PathBuf {
+    log_dir(0).join(names(&log_dir(0), ".seg").await.last().expect("a segment"))
+}
+
+/// Tries to open the log; gives back why not.
+async fn refused() -> String {
+    let layout = NodeLayout::open(&[data_dir()]).await.expect("the layout opens");
+    let mut config = StorageConfig::new(vec![data_dir()], ShardId(0), layout.generation());
+    small(&mut config);
+    let storage = Storage::open(config).await.expect("the storage opens");
+    let found: FoundLog = layout.logs()[0].clone();
+    match storage.open_log(found).await {
+        Err(RecoveryError::Damaged { reason, .. }) => {
+            // What is known of it is kept for the next start.
+            storage.checkpoint_now().await.expect("a checkpoint");
+            layout.retire_old_generations(&[ShardId(0)]).await.expect("old checkpoints go");
+            reason
+        }
+        other => panic!("{:?} instead of damage", other.map(|(log, recovered)| (log.id(), recovered))),
+    }
+}
+
+#[test]
+fn a_read_of_rotten_bytes_names_the_range_and_the_rest_is_read() {
+    let (world, node) = grown(1);
+    run(&world, &node, || async {
+        rot(&segment(0).await, 20_000).await;
+        let (_opened, log) = open_one(|_| {}).await;
+        let mut found = Vec::new();
+        let mut next = Offset(0);
+        let mut damaged = Vec::new();
+        while next < log.flushed_offset() {
+            match read(&log, next, Offset(next.0 + 1), 1).await {
+                Ok(records) => {
+                    found.push(records[0].0);
+                    assert_eq!(records[0].1, vec![u8::try_from(next.0).unwrap(); 1000]);
+                    next = Offset(next.0 + 1);
+                }
+                Err(ReadError::Damaged { start, end, .. }) => {
+                    damaged.push((start.0, end.0));
+                    next = end;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(damaged.len(), 1, "{damaged:?}");
+        assert_eq!(damaged[0].1 - damaged[0].0, 1);
+        assert_eq!(found.len(), 99);
+    });
+}
+
+#[test]
+fn what_is_missing_below_the_checkpoint_is_damage_and_stays_so() {
+    for (seed, hurt) in [(1, "cut"), (2, "rotten"), (3, "gone"), (4, "header"), (5, "middle")] {
+        let (world, node) = grown(seed);
+        let reason = run(&world, &node, move || async move {
+            let path = last_segment().await;
+            match hurt {
+                "cut" => {
+                    let file = File::open(&path, OpenOptions::READ_WRITE).await.unwrap();
+                    file.set_len(4096).await.unwrap();
+                    file.sync_data().await.unwrap();
+                }
+                "rotten" => {
+                    let len = File::open(&path, OpenOptions::READ).await.unwrap().len().await.unwrap();
+                    // The last extent of 1134 bytes and its header, wherever they begin in the last blocks.
+                    for at in (len - 8192..len).step_by(64) {
+                        rot(&path, at).await;
+                    }
+                }
+                "gone" => file::remove_file(&path).await.unwrap(),
+                "header" => rot(&path, 20).await,
+                _ => file::remove_file(&segment(1).await).await.unwrap(),
+            }
+            refused().await
+        });
+        let again = run(&world, &node, refused);
+        assert_eq!(reason, again, "{hurt}");
+    }
+}
+
+#[test]
+fn a_torn_tail_is_left_behind_and_a_new_segment_goes_on() {
+    let (world, node) = grown(9);
+    run(&world, &node, || async {
+        let path = last_segment().await;
+        let file = File::open(&path, OpenOptions::READ_WRITE).await.unwrap();
+        let len = file.len().await.unwrap();
+        let mut torn = corrente_runtime::buffer::AlignedBuf::zeroed(8192);
+        torn[5000..].fill(0xEE);
+        file.write_at(torn.freeze(), len, Sync::Data).await.unwrap();
+    });
+    for life in 0..3 {
+        run(&world, &node, move || async move {
+            let layout = NodeLayout::open(&[data_dir()]).await.unwrap();
+            let mut config = StorageConfig::new(vec![data_dir()], ShardId(0), layout.generation());
+            small(&mut config);
+            let storage = Storage::open(config).await.unwrap();
+            let segments = names(&log_dir(0), ".seg").await.len();
+            let (log, recovered) = storage.open_log(layout.logs()[0].clone()).await.expect("recovered");
+            assert_eq!(recovered.tail == TailFound::Torn, life < 2, "life {life}: {recovered:?}");
+            assert_eq!(log.flushed_offset(), Offset(if life < 2 { 100 } else { 101 }));
+            if life == 1 {
+                append_flushed(&log, &[vec![100; 1000]]).await;
+                assert_eq!(names(&log_dir(0), ".seg").await.len(), segments + 1);
+            }
+            let all = read_all(&log, 3000).await;
+            assert!((0..).zip(&all).all(|(n, value)| *value == vec![n; 1000]));
+        });
+    }
+}
+
+#[test]
+fn rot_before_a_later_extent_is_damage_even_beyond_the_checkpoint() {
+    let (world, node) = world(11);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|config| config.checkpoint_interval = Duration::from_secs(900)).await;
+        for n in 0..20_u8 {
+            append_flushed(&log, &[vec![n; 1000]]).await;
+        }
+        drop(opened);
+    });
+    node.crash();
+    run(&world, &node, || async {
+        rot(&last_segment().await, 4096 + 5000).await;
+        let reason = refused().await;
+        assert!(reason.contains("a later extent"), "{reason}");
+    });
+}
+
+#[test]
+fn one_damaged_checkpoint_file_is_made_up_for_by_the_other() {
+    for side in 0..2 {
+        let (world, node) = world(12 + side);
+        run(&world, &node, || async {
+            let (opened, log) = open_one(|_| {}).await;
+            // Enough deltas that the first file is full and the second takes over.
+            for n in 0..400_u64 {
+                append_flushed(&log, &[n.to_le_bytes()]).await;
+                opened.storage.checkpoint_now().await.expect("a checkpoint");
+            }
+            timer::sleep(Duration::from_secs(2)).await;
+        });
+        node.crash();
+        run(&world, &node, move || async move {
+            let dir = data_dir().join("checkpoint");
+            let files = file::read_dir(&dir).await.unwrap();
+            assert_eq!(files.len(), 2, "{files:?}");
+            rot(&dir.join(&files[usize::try_from(side).unwrap()].name), 4096 + 30).await;
+            let (_opened, log) = open_one(|_| {}).await;
+            let all = read_all(&log, 1 << 20).await;
+            assert!((0_u64..400).zip(&all).all(|(n, value)| *value == n.to_le_bytes()[..]));
+            assert_eq!(all.len(), 400);
+        });
+    }
+}
+
+#[test]
+fn a_second_broker_and_a_strange_directory_are_refused() {
+    let (world, node) = grown(20);
+    run(&world, &node, || async {
+        let layout = NodeLayout::open(&[data_dir()]).await.unwrap();
+        let second = NodeLayout::open(&[data_dir()]).await;
+        assert!(matches!(second, Err(OpenError::Locked { .. })));
+        drop(layout);
+        let twice = NodeLayout::open(&[data_dir(), data_dir()]).await;
+        assert!(matches!(twice, Err(OpenError::SameDir { .. })));
+        assert!(matches!(NodeLayout::open(&[]).await, Err(OpenError::NoDataDir)));
+        let identity = data_dir().join("identity");
+        file::write_small(&identity, vec![1; 64]).await.unwrap();
+        assert!(matches!(NodeLayout::open(&[data_dir()]).await, Err(OpenError::Identity { .. })));
+        file::remove_file(&identity).await.unwrap();
+        assert!(matches!(NodeLayout::open(&[data_dir()]).await, Err(OpenError::Identity { .. })));
+    });
+}
