@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corrente_protocol::ids::{Offset, PartitionIndex, TopicName};
-use corrente_protocol::record::{Header, RecordView};
-use corrente_protocol::record_batch::RecordBatch;
+use corrente_protocol::record::Header;
 use futures_util::Stream;
 
 use crate::client::{partition_count, topic_name};
 use crate::core::fetch::{ConsumerSettings, OutOfRange, StartOffset};
-use crate::core::inbox::{Fetched, Inbox};
+use crate::core::inbox::{Batch, Fetched, Inbox};
 use crate::error::{Error, ErrorKind};
 use crate::transport::Link;
 
@@ -55,21 +54,6 @@ pub struct Delivery {
     pub value: Option<Bytes>,
     /// Its headers.
     pub headers: Vec<Header>,
-}
-
-/// The records of one batch that were asked for. Owned, without lifetimes; keys and values are slices of what was
-/// fetched, which stays in memory as long as one of them does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Batch {
-    /// The topic.
-    pub topic: TopicName,
-    /// The partition.
-    pub partition: u32,
-    /// The records, in order; at least one.
-    pub records: Vec<RecordView>,
-    /// One past the last record a consumer could read when this was fetched.
-    pub high_watermark: Offset,
 }
 
 /// Settings of a [`Consumer`].
@@ -241,43 +225,12 @@ impl Consumer {
                 }
                 continue;
             };
-            let Some(batch) = current.batches.pop_front() else {
-                self.current = None;
-                continue;
-            };
-            match read_records(current, &batch, self.decompressed_bytes_max) {
-                Ok(records) if records.is_empty() => {}
-                Ok(records) => {
-                    return Poll::Ready(Some(Ok(Batch {
-                        topic: current.topic.clone(),
-                        partition: current.partition.0,
-                        records,
-                        high_watermark: current.high_watermark,
-                    })));
-                }
-                Err(error) => return Poll::Ready(Some(Err(error))),
+            match current.next_batch(self.decompressed_bytes_max) {
+                Some(batch) => return Poll::Ready(Some(batch)),
+                None => self.current = None,
             }
         }
     }
-}
-
-/// The records of a batch that were asked for.
-fn read_records(fetched: &Fetched, batch: &RecordBatch, len_max: usize) -> Result<Vec<RecordView>, Error> {
-    if batch.header().attributes.is_control() {
-        return Ok(Vec::new());
-    }
-    let corrupt = |cause: String| {
-        let cause = format!("batch at offset {}: {cause}", batch.header().base_offset);
-        Error::new(ErrorKind::Corrupt, "consume", cause).topic(&fetched.topic).partition(fetched.partition.0)
-    };
-    let mut records = Vec::new();
-    for record in batch.records(len_max).map_err(|error| corrupt(error.to_string()))? {
-        let record = record.map_err(|error| corrupt(error.to_string()))?;
-        if record.offset >= fetched.from && fetched.stop_at.is_none_or(|stop_at| record.offset < stop_at) {
-            records.push(record);
-        }
-    }
-    Ok(records)
 }
 
 impl Stream for Consumer {

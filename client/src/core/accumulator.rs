@@ -229,18 +229,19 @@ impl Accumulator {
     }
 
     /// Refuses further records with this error; what was accepted is still sent.
-    pub(crate) fn close(&self, refusal: Error) {
+    pub fn close(&self, refusal: Error) {
         self.lock().refusal.get_or_insert(refusal);
     }
 
-    /// No caller is left; the core may forget this producer when it is empty.
-    pub(crate) fn detach(&self) {
+    /// No caller is left; the core, told by `Event::Wake`, forgets this producer when it is empty.
+    pub fn detach(&self) {
         self.close(Error::closed("produce"));
         self.lock().detached = true;
         self.news.store(true, Ordering::Release);
     }
 
-    pub(crate) fn report(&self) -> CloseReport {
+    /// What became of the records settled so far.
+    pub fn report(&self) -> CloseReport {
         self.lock().report.clone()
     }
 

@@ -324,11 +324,16 @@ impl Calls {
 
     fn retry(&mut self, now: Micros, hub: &mut Hub, id: CallId, error: Error) {
         let call = self.calls.get_mut(&id).expect("the caller found it");
+        // A missing topic is asked for once more when it is to be believed.
+        let asked_at_last = match error.broker_code() {
+            Some(ErrorCode::UnknownTopicOrPartition) => call.started_at + hub.settings.missing_grace,
+            _ => call.deadline,
+        };
         call.last = Some(error);
         if now >= call.deadline {
             return self.give_up(now, hub, id);
         }
-        call.not_before = now + hub.settings.retry.wait(call.attempts, &mut hub.rng);
+        call.not_before = (now + hub.settings.retry.wait(call.attempts, &mut hub.rng)).min(asked_at_last);
         if call.not_before < call.deadline {
             hub.timers.set(call.not_before, Timer::Call(id));
         }

@@ -9,9 +9,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use corrente_protocol::ids::{Offset, PartitionIndex, TopicName};
+use corrente_protocol::record::RecordView;
 use corrente_protocol::record_batch::RecordBatch;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+
+/// The records of one batch that were asked for. Owned, without lifetimes; keys and values are slices of what was
+/// fetched, which stays in memory as long as one of them does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Batch {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: u32,
+    /// The records, in order; at least one.
+    pub records: Vec<RecordView>,
+    /// One past the last record a consumer could read when this was fetched.
+    pub high_watermark: Offset,
+}
 
 /// Record batches of one partition, in order, their checksums verified.
 #[derive(Debug)]
@@ -58,6 +74,46 @@ pub struct Taken {
     pub item: Result<Fetched, Error>,
     /// The core has to be told.
     pub wake: bool,
+}
+
+impl Fetched {
+    /// The records of the next batch that holds any that were asked for. A batch that decompresses to more than
+    /// `len_max` bytes is an error.
+    pub fn next_batch(&mut self, len_max: usize) -> Option<Result<Batch, Error>> {
+        loop {
+            let batch = self.batches.pop_front()?;
+            if batch.header().attributes.is_control() {
+                continue;
+            }
+            match self.wanted(&batch, len_max) {
+                Ok(records) if records.is_empty() => {}
+                Ok(records) => {
+                    return Some(Ok(Batch {
+                        topic: self.topic.clone(),
+                        partition: self.partition.0,
+                        records,
+                        high_watermark: self.high_watermark,
+                    }));
+                }
+                Err(cause) => {
+                    let cause = format!("batch at offset {}: {cause}", batch.header().base_offset);
+                    let error = Error::new(ErrorKind::Corrupt, "consume", cause);
+                    return Some(Err(error.topic(&self.topic).partition(self.partition.0)));
+                }
+            }
+        }
+    }
+
+    fn wanted(&self, batch: &RecordBatch, len_max: usize) -> Result<Vec<RecordView>, String> {
+        let mut records = Vec::new();
+        for record in batch.records(len_max).map_err(|error| error.to_string())? {
+            let record = record.map_err(|error| error.to_string())?;
+            if record.offset >= self.from && self.stop_at.is_none_or(|stop_at| record.offset < stop_at) {
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
 }
 
 impl Inbox {

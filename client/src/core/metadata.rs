@@ -101,13 +101,17 @@ impl Metadata {
         *self.interest.entry(topic.clone()).or_insert(0) += 1;
     }
 
+    /// Nobody's request or session for the topic is left, as far as the caller is concerned. What is known of it
+    /// stays, so that the next request need not ask.
     pub(crate) fn neglect(&mut self, topic: &TopicName) {
-        if let Some(count) = self.interest.get_mut(topic) {
-            *count -= 1;
-            if *count == 0 {
-                self.interest.remove(topic);
-                self.topics.remove(topic);
-            }
+        let Some(count) = self.interest.get_mut(topic) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        self.interest.remove(topic);
+        if self.topics.get(topic).is_some_and(|known| known.missing_since.is_some()) {
+            self.topics.remove(topic);
         }
     }
 

@@ -27,6 +27,12 @@ mod retry;
 mod time;
 mod timers;
 
+#[cfg(test)]
+#[path = "../../tests/support/model.rs"]
+mod model;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,324 @@
+//! A broker as a model: requests in, responses out, logs in memory. It keeps every rule the SDK relies on, and fails
+//! where it is told to. Shared by the tests of the core and those over real sockets.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use corrente_protocol::api::*;
+use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::frame::{Durability, FLAG_ERROR, RequestHeader, ResponseHeader, response_frame};
+use corrente_protocol::hello::ServerHello;
+use corrente_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicName};
+use corrente_protocol::record::RecordView;
+use corrente_protocol::record_batch::{BatchLimits, RecordBatches, stamp, validate_batches};
+
+pub const NODE: NodeId = NodeId(7);
+
+/// One partition's log.
+#[derive(Debug, Clone, Default)]
+pub struct Log {
+    pub start: u64,
+    pub end: u64,
+    /// The shard that leads it.
+    pub shard: u16,
+    batches: Vec<(u64, Bytes)>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Topic {
+    pub id: TopicId,
+    pub logs: Vec<Log>,
+}
+
+/// One node, all shards.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub host: String,
+    pub port: u16,
+    pub shards: u16,
+    pub frame_len_max: u32,
+    pub topics: BTreeMap<String, Topic>,
+    /// Errors to answer the next produce partitions with, before anything is appended.
+    pub refuse_produce: VecDeque<ErrorCode>,
+    /// Errors to answer the next fetch partitions with.
+    pub refuse_fetch: VecDeque<ErrorCode>,
+    /// What was served, by api.
+    pub served: BTreeMap<ApiKey, usize>,
+    /// Records appended so far, all partitions.
+    pub appended: u64,
+}
+
+/// A response, or that there is nothing to fetch yet.
+pub enum Served {
+    Response(Vec<Bytes>),
+    Wait,
+}
+
+impl Model {
+    pub fn new(host: &str, port: u16, shards: u16) -> Model {
+        Model {
+            host: host.to_owned(),
+            port,
+            shards,
+            frame_len_max: 16 * 1024 * 1024,
+            topics: BTreeMap::new(),
+            refuse_produce: VecDeque::new(),
+            refuse_fetch: VecDeque::new(),
+            served: BTreeMap::new(),
+            appended: 0,
+        }
+    }
+
+    pub fn create(&mut self, name: &str, partitions: u32) {
+        let mut id = [0; 16];
+        id[0] = u8::try_from(self.topics.len() + 1).expect("few topics");
+        let shards = u32::from(self.shards);
+        let shard = |partition: u32| u16::try_from(partition % shards).expect("a shard");
+        let logs = (0..partitions).map(|partition| Log { shard: shard(partition), ..Log::default() });
+        self.topics.insert(name.to_owned(), Topic { id: TopicId(id), logs: logs.collect() });
+    }
+
+    pub fn hello(&self, wanted: ShardId) -> ServerHello {
+        ServerHello {
+            version: 1,
+            error: ErrorCode::None,
+            shards: self.shards,
+            shard: if wanted == ShardId::ANY { ShardId(0) } else { wanted },
+            node: NODE,
+            frame_len_max: self.frame_len_max,
+            flags: 0,
+            text: String::new(),
+        }
+    }
+
+    /// Every record of a partition.
+    pub fn records(&self, topic: &str, partition: u32) -> Vec<RecordView> {
+        let log = &self.topics[topic].logs[partition as usize];
+        let batches = log.batches.iter().flat_map(|(_, batch)| RecordBatches::new(batch.clone()));
+        batches
+            .flat_map(|batch| batch.expect("appended batches are whole").records(1 << 26).expect("records"))
+            .map(|record| record.expect("a record"))
+            .collect()
+    }
+
+    pub fn log(&mut self, topic: TopicId, partition: PartitionIndex) -> Option<&mut Log> {
+        let topic = self.topics.values_mut().find(|found| found.id == topic)?;
+        topic.logs.get_mut(partition.0 as usize)
+    }
+
+    /// Serves a request that reached `shard`. `patient`: a fetch that finds nothing waits.
+    pub fn serve(&mut self, shard: ShardId, header: &RequestHeader, body: Bytes, patient: bool) -> Served {
+        *self.served.entry(header.api).or_default() += 1;
+        let version = header.version;
+        let response = match header.api {
+            ApiKey::Metadata => {
+                let request = MetadataRequest::decode(version, body).expect("a metadata request");
+                respond(header, &self.metadata(&request))
+            }
+            ApiKey::Produce => {
+                let request = ProduceRequest::decode(version, body).expect("a produce request");
+                let partitions = request.partitions.into_iter();
+                let partitions =
+                    partitions.map(|partition| self.produce(shard, header.durability, partition));
+                respond(header, &ProduceResponse { partitions: partitions.collect() })
+            }
+            ApiKey::Fetch => {
+                let request = FetchRequest::decode(version, body).expect("a fetch request");
+                let mut room = request.max_bytes as usize;
+                let asked = request.partitions.into_iter();
+                let partitions: Vec<_> =
+                    asked.map(|partition| self.fetch(shard, &partition, &mut room)).collect();
+                let empty =
+                    partitions.iter().all(|found| found.batches.is_empty() && found.error == ErrorCode::None);
+                if empty && patient && request.max_wait_ms > 0 {
+                    return Served::Wait;
+                }
+                respond(header, &FetchResponse { partitions })
+            }
+            ApiKey::ListOffsets => {
+                let request = ListOffsetsRequest::decode(version, body).expect("a list-offsets request");
+                let partitions = request.partitions.iter().map(|asked| self.list_offset(asked)).collect();
+                respond(header, &ListOffsetsResponse { partitions })
+            }
+            ApiKey::CreateTopic => {
+                let request = CreateTopicRequest::decode(version, body).expect("a create-topic request");
+                let exists = self.topics.contains_key(&request.name);
+                let error = if exists { ErrorCode::TopicAlreadyExists } else { ErrorCode::None };
+                if !exists {
+                    self.create(&request.name, request.partitions);
+                }
+                respond(
+                    header,
+                    &CreateTopicResponse { error, message: None, id: self.topics[&request.name].id },
+                )
+            }
+            ApiKey::DeleteTopic => {
+                let request = DeleteTopicRequest::decode(version, body).expect("a delete-topic request");
+                let error = match self.topics.remove(&request.name) {
+                    Some(_) => ErrorCode::None,
+                    None => ErrorCode::UnknownTopicOrPartition,
+                };
+                respond(header, &DeleteTopicResponse { error, message: None })
+            }
+            api => {
+                let refusal = ErrorResponse {
+                    error: ErrorCode::UnsupportedApi,
+                    message: Some(format!("the model does not serve {api}")),
+                };
+                let header = ResponseHeader { flags: FLAG_ERROR, ..header.response() };
+                response_frame(header, |writer| refusal.encode(0, writer))
+            }
+        };
+        Served::Response(response)
+    }
+
+    fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
+        let all = || self.topics.keys().map(|name| TopicName::new(name).expect("a topic name")).collect();
+        let names: Vec<TopicName> = request.topics.clone().unwrap_or_else(all);
+        let endpoint =
+            NodeEndpoint { node: NODE, host: self.host.clone(), port: self.port, shards: self.shards };
+        MetadataResponse {
+            cluster_id: [1; 16],
+            metadata_version: 1,
+            controller: NODE,
+            nodes: vec![endpoint],
+            topics: names.into_iter().map(|name| self.topic_metadata(name)).collect(),
+        }
+    }
+
+    fn topic_metadata(&self, name: TopicName) -> TopicMetadata {
+        let Some(topic) = self.topics.get(name.as_str()) else {
+            let error = ErrorCode::UnknownTopicOrPartition;
+            return TopicMetadata { name, id: TopicId::NIL, error, message: None, partitions: Vec::new() };
+        };
+        let partition = |(index, log): (u32, &Log)| PartitionMetadata {
+            index: PartitionIndex(index),
+            error: ErrorCode::None,
+            leader: NODE,
+            shard: ShardId(log.shard),
+            leader_epoch: LeaderEpoch(1),
+            replicas: vec![NODE],
+            isr: vec![NODE],
+        };
+        let partitions = (0..).zip(&topic.logs).map(partition).collect();
+        TopicMetadata { name, id: topic.id, error: ErrorCode::None, message: None, partitions }
+    }
+
+    fn produce(
+        &mut self,
+        shard: ShardId,
+        durability: Durability,
+        request: ProducePartition,
+    ) -> ProducePartitionResponse {
+        let mut response = ProducePartitionResponse {
+            topic: request.topic,
+            partition: request.partition,
+            error: ErrorCode::None,
+            message: None,
+            base_offset: Offset::ZERO,
+            end_offset: Offset::ZERO,
+            log_append_time_ms: -1,
+            log_start_offset: Offset::ZERO,
+            receipt: durability,
+        };
+        if let Some(error) = self.refuse_produce.pop_front() {
+            if error != ErrorCode::None {
+                response.error = error;
+                return response;
+            }
+        }
+        let Some(log) = self.log(request.topic, request.partition) else {
+            response.error = ErrorCode::UnknownTopicOrPartition;
+            return response;
+        };
+        if log.shard != shard.0 {
+            response.error = ErrorCode::NotLeader;
+            return response;
+        }
+        let limits = BatchLimits { batch_bytes_max: 1 << 26 };
+        let batches = validate_batches(&request.batches, &limits).expect("the SDK sends valid batches");
+        response.base_offset = Offset(log.end);
+        let mut count = 0;
+        for batch in batches {
+            let mut bytes = BytesMut::from(&request.batches[batch.range]);
+            stamp(&mut bytes, Offset(log.end), LeaderEpoch(1));
+            log.batches.push((log.end, bytes.freeze()));
+            log.end += u64::from(batch.record_count);
+            count += u64::from(batch.record_count);
+        }
+        response.end_offset = Offset(log.end);
+        self.appended += count;
+        response
+    }
+
+    fn fetch(
+        &mut self,
+        shard: ShardId,
+        request: &FetchPartition,
+        room: &mut usize,
+    ) -> FetchPartitionResponse {
+        let mut response = FetchPartitionResponse {
+            topic: request.topic,
+            partition: request.partition,
+            error: ErrorCode::None,
+            message: None,
+            high_watermark: Offset::ZERO,
+            log_start_offset: Offset::ZERO,
+            batches: Vec::new(),
+        };
+        if let Some(error) = self.refuse_fetch.pop_front() {
+            if error != ErrorCode::None {
+                response.error = error;
+                return response;
+            }
+        }
+        let Some(log) = self.log(request.topic, request.partition) else {
+            response.error = ErrorCode::UnknownTopicOrPartition;
+            return response;
+        };
+        response.high_watermark = Offset(log.end);
+        response.log_start_offset = Offset(log.start);
+        let from = request.offset.0;
+        if log.shard != shard.0 {
+            response.error = ErrorCode::NotLeader;
+        } else if from < log.start || from > log.end {
+            response.error = ErrorCode::OffsetOutOfRange;
+            response.message =
+                Some(format!("offset {from} asked for, the log holds [{}, {})", log.start, log.end));
+        } else if from < log.end {
+            let first = log.batches.partition_point(|(base, _)| *base <= from) - 1;
+            for (_, batch) in &log.batches[first..] {
+                if batch.len() > *room && !response.batches.is_empty() {
+                    break;
+                }
+                *room = room.saturating_sub(batch.len());
+                response.batches.push(batch.clone());
+            }
+        }
+        response
+    }
+
+    fn list_offset(&mut self, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+        let log = self.log(asked.topic, asked.partition);
+        let error = if log.is_some() { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition };
+        let offset = log.map_or(0, |log| match asked.spec {
+            OffsetSpec::Earliest => log.start,
+            _ => log.end,
+        });
+        ListOffsetsPartitionResponse {
+            topic: asked.topic,
+            partition: asked.partition,
+            error,
+            message: None,
+            offset: Offset(offset),
+            timestamp_ms: -1,
+            leader_epoch: LeaderEpoch(1),
+        }
+    }
+}
+
+pub fn respond<M: Message>(header: &RequestHeader, response: &M) -> Vec<Bytes> {
+    response_frame(header.response(), |writer| response.encode(header.version, writer))
+}
