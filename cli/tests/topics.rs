@@ -16,7 +16,7 @@ fn create_list_describe_alter_grow_delete() {
     };
 
     assert_eq!(json(&["topic", "list"]), serde_json::json!([]));
-    let created = json(&["topic", "create", "orders", "--partitions", "3", "--config", "retention.ms=1000"]);
+    let created = json(&["topic", "create", "orders", "--partitions", "3", "--config", "max.message.bytes=100000"]);
     assert_eq!((&created["topic"], &created["partitions"]), (&"orders".into(), &3.into()));
     broker.output(["topic", "create", "other", "--partitions", "1"]);
 
@@ -31,19 +31,19 @@ fn create_list_describe_alter_grow_delete() {
     let described = json(&["topic", "describe", "orders"]);
     assert_eq!(described["partitions"][2]["high_watermark"], 2);
     assert_eq!(described["partitions"][0]["log_end_offset"], 0);
-    assert_eq!(setting(&described, "retention.ms"), ("1000".to_owned(), false));
+    assert_eq!(setting(&described, "max.message.bytes"), ("100000".to_owned(), false));
 
-    broker.output(["topic", "alter", "orders", "--config", "retention.ms=2000"]);
-    assert_eq!(setting(&json(&["topic", "describe", "orders"]), "retention.ms"), ("2000".to_owned(), false));
-    broker.output(["topic", "alter", "orders", "--unset", "retention.ms"]);
-    assert!(setting(&json(&["topic", "describe", "orders"]), "retention.ms").1);
+    broker.output(["topic", "alter", "orders", "--config", "max.message.bytes=200000"]);
+    assert_eq!(setting(&json(&["topic", "describe", "orders"]), "max.message.bytes"), ("200000".to_owned(), false));
+    broker.output(["topic", "alter", "orders", "--unset", "max.message.bytes"]);
+    assert!(setting(&json(&["topic", "describe", "orders"]), "max.message.bytes").1);
 
     broker.output(["topic", "add-partitions", "orders", "--partitions", "5"]);
     assert_eq!(json(&["topic", "describe", "orders"])["partitions"].as_array().unwrap().len(), 5);
     broker.produce(["orders", "--partition", "4"], b"c\n");
 
     let table = String::from_utf8(broker.output(["topic", "describe", "orders"])).unwrap();
-    assert!(table.contains("orders") && table.contains("retention.ms"), "{table}");
+    assert!(table.contains("orders") && table.contains("max.message.bytes"), "{table}");
 
     broker.output(["topic", "delete", "orders"]);
     let listed = json(&["topic", "list"]);

@@ -3,9 +3,9 @@
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use corrente_client::{Batch, Offset, StartOffset};
+use corrente_client::{Batch, Client, Offset, OffsetSpec, StartOffset};
 
 use crate::args::Global;
 use crate::format::Format;
@@ -49,6 +49,9 @@ enum Printing {
 pub async fn run(global: &Global, args: ConsumeArgs) -> Result<ExitCode> {
     let printing = args.format.clone().unwrap_or_else(|| Printing::default_for(global.output));
     let client = super::connect(global).await?;
+    if let (StartOffset::At(offset), true) = (args.from, args.until_end) {
+        refuse_beyond_the_end(&client, &args, offset).await?;
+    }
     let mut builder = client.consumer().topic(&args.topic).from(args.from);
     if let Some(partition) = args.partition {
         builder = builder.partitions([partition]);
@@ -86,6 +89,21 @@ pub async fn run(global: &Global, args: ConsumeArgs) -> Result<ExitCode> {
         flushed?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reading until the end from beyond it would print nothing and look like an empty topic.
+async fn refuse_beyond_the_end(client: &Client, args: &ConsumeArgs, offset: Offset) -> Result<()> {
+    let ends = client.admin().list_offsets(&args.topic, OffsetSpec::Latest).await?;
+    let wanted = |partition| args.partition.is_none_or(|only| only == partition);
+    match ends.iter().find(|end| wanted(end.partition) && end.offset < offset) {
+        Some(end) => bail!(
+            "offset {offset} is beyond the end of {}/{}, which is at {}",
+            args.topic,
+            end.partition,
+            end.offset
+        ),
+        None => Ok(()),
+    }
 }
 
 /// `corrente consume … | head` has seen enough: that is an end, not an error.
