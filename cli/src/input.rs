@@ -126,7 +126,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read_all(input: impl Read, limit: usize) -> Result<Vec<Vec<u8>>, (Vec<Vec<u8>>, String)> {
+    type AllLines = Vec<Vec<u8>>;
+
+    /// All lines, or those before the error and its text.
+    fn read_all(input: impl Read, limit: usize) -> Result<AllLines, (AllLines, String)> {
         let mut lines = Lines::new(input, limit);
         let mut all = Vec::new();
         loop {

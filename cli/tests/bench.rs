@@ -1,6 +1,6 @@
 //! A short run of the load generator against a real broker, and the figures scripts rely on.
 
-#![allow(clippy::disallowed_methods, reason = "stories run real processes")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "stories run real processes")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! A broker killed while records are on their way, and started again: the producer goes on, nothing is lost.
 
-#![allow(clippy::disallowed_methods, reason = "stories run real processes")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "stories run real processes")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The same data under 2 shards, then 1, then 4: nothing moves, nothing changes.
 
-#![allow(clippy::disallowed_methods, reason = "stories run real processes")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "stories run real processes")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Wrong input and wrong surroundings: one clear line each, and the broker goes on.
 
-#![allow(clippy::disallowed_methods, reason = "stories run real processes")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "stories run real processes")]
 
 mod common;
 

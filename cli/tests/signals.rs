@@ -1,6 +1,6 @@
 //! How a broker and a producer end when they are told to.
 
-#![allow(clippy::disallowed_methods, reason = "stories run real processes")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "stories run real processes")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The life of a topic, for people and for scripts.
 
-#![allow(clippy::disallowed_methods, reason = "stories run real processes")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "stories run real processes")]
 
 mod common;
 
@@ -16,7 +16,8 @@ fn create_list_describe_alter_grow_delete() {
     };
 
     assert_eq!(json(&["topic", "list"]), serde_json::json!([]));
-    let created = json(&["topic", "create", "orders", "--partitions", "3", "--config", "max.message.bytes=100000"]);
+    let created =
+        json(&["topic", "create", "orders", "--partitions", "3", "--config", "max.message.bytes=100000"]);
     assert_eq!((&created["topic"], &created["partitions"]), (&"orders".into(), &3.into()));
     broker.output(["topic", "create", "other", "--partitions", "1"]);
 
@@ -34,7 +35,10 @@ fn create_list_describe_alter_grow_delete() {
     assert_eq!(setting(&described, "max.message.bytes"), ("100000".to_owned(), false));
 
     broker.output(["topic", "alter", "orders", "--config", "max.message.bytes=200000"]);
-    assert_eq!(setting(&json(&["topic", "describe", "orders"]), "max.message.bytes"), ("200000".to_owned(), false));
+    assert_eq!(
+        setting(&json(&["topic", "describe", "orders"]), "max.message.bytes"),
+        ("200000".to_owned(), false)
+    );
     broker.output(["topic", "alter", "orders", "--unset", "max.message.bytes"]);
     assert!(setting(&json(&["topic", "describe", "orders"]), "max.message.bytes").1);
 

@@ -149,7 +149,6 @@ fn load_config(args: &ServeArgs) -> Result<Config> {
         shards: args.shards,
         cpus: args.cpus.clone().map(|CpuList(cpus)| cpus),
         placement: args.placement,
-        ..Overrides::default()
     };
     Ok(Config::load(file.as_ref(), &overrides)?)
 }
