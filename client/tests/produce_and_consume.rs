@@ -89,7 +89,7 @@ async fn keyless_records_are_spread() {
     let producer =
         client.producer("t").partitioner(Partitioner::RoundRobin).build().await.expect("a producer");
     for _ in 0..8 {
-        let _ = producer.send(Record::value("x")).await.expect("accepted");
+        drop(producer.send(Record::value("x")).await.expect("accepted"));
     }
     producer.flush().await.expect("acknowledged");
     let ends = client.admin().list_offsets("t", OffsetSpec::Latest).await.expect("offsets");
@@ -105,7 +105,7 @@ async fn sending_waits_for_room_and_only_for_room() {
     let error = producer.send(Record::value(vec![0; 2000])).await.expect_err("never fits");
     assert_eq!(error.kind(), ErrorKind::MessageTooLarge);
     for _ in 0..500 {
-        let _ = producer.send(Record::value(vec![7; 400])).await.expect("accepted");
+        drop(producer.send(Record::value(vec![7; 400])).await.expect("accepted"));
     }
     let report = producer.close().await.expect("closed");
     assert_eq!(report.acked, 500);

@@ -184,7 +184,8 @@ pub(crate) struct Calls {
     calls: BTreeMap<CallId, Call>,
     /// Those not in flight.
     waiting: BTreeSet<CallId>,
-    dirty: bool,
+    /// Those of them that may be able to go now, whatever else has changed.
+    look: BTreeSet<CallId>,
 }
 
 impl Calls {
@@ -215,29 +216,31 @@ impl Calls {
         let before = self.calls.insert(id, call);
         assert!(before.is_none(), "call {} was begun twice", id.0);
         self.waiting.insert(id);
-        self.dirty = true;
+        self.look.insert(id);
     }
 
     /// Something can be done at once.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty
+        !self.look.is_empty()
     }
 
     /// A deadline of this call has come: to try again, or to give up.
     pub(crate) fn due(&mut self, now: Micros, hub: &mut Hub, id: CallId) {
-        self.dirty = true;
         let Some(call) = self.calls.get(&id) else { return };
         // In flight, the request's own deadline decides, which is the same moment.
-        if now >= call.deadline && !call.in_flight {
-            self.give_up(now, hub, id);
+        if call.in_flight {
+            return;
         }
+        if now >= call.deadline {
+            return self.give_up(now, hub, id);
+        }
+        self.look.insert(id);
     }
 
     pub(crate) fn pump(&mut self, now: Micros, hub: &mut Hub) {
-        if !std::mem::take(&mut self.dirty) && !hub.changed {
-            return;
-        }
-        for id in self.waiting.iter().copied().collect::<Vec<_>>() {
+        let look = std::mem::take(&mut self.look);
+        let look = if hub.changed { self.waiting.clone() } else { look };
+        for id in look {
             self.try_send(now, hub, id);
         }
     }
@@ -337,7 +340,6 @@ impl Calls {
         if call.not_before < call.deadline {
             hub.timers.set(call.not_before, Timer::Call(id));
         }
-        self.dirty = true;
     }
 
     fn give_up(&mut self, now: Micros, hub: &mut Hub, id: CallId) {
@@ -351,6 +353,7 @@ impl Calls {
     fn finish(&mut self, now: Micros, hub: &mut Hub, id: CallId, result: Result<CallResponse, Error>) {
         let call = self.calls.remove(&id).expect("the caller found it");
         self.waiting.remove(&id);
+        self.look.remove(&id);
         hub.timers.cancel(call.deadline, Timer::Call(id));
         hub.timers.cancel(call.not_before, Timer::Call(id));
         if let Some((topic, _)) = call.request.partition() {

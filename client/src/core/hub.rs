@@ -291,21 +291,18 @@ impl Hub {
 
     /// Asks for metadata if it is time to.
     pub(crate) fn pump_metadata(&mut self, now: Micros) {
-        if self.metadata.wants_refresh(now) {
-            if let Some(id) = self.ready_any(now) {
-                let request = MetadataRequest { topics: Some(self.metadata.interest()) };
-                let timeout = self.settings.request_timeout;
-                let sent = self.send(now, id, &request, Durability::Received, timeout, Owner::Metadata);
-                match sent {
-                    Ok(()) => self.metadata.in_flight = true,
-                    Err((too_large, _)) => self.metadata_failed(now, &too_large.error("metadata")),
-                }
+        if self.metadata.wants_refresh(now)
+            && let Some(id) = self.ready_any(now)
+        {
+            let request = MetadataRequest { topics: Some(self.metadata.interest()) };
+            let timeout = self.settings.request_timeout;
+            match self.send(now, id, &request, Durability::Received, timeout, Owner::Metadata) {
+                Ok(()) => self.metadata.in_flight = true,
+                Err((too_large, _)) => self.metadata_failed(now, &too_large.error("metadata")),
             }
         }
-        if let Some(at) = self.metadata.next_refresh() {
-            if at > now {
-                self.timers.set(at, Timer::Metadata);
-            }
+        if let Some(at) = self.metadata.next_refresh().filter(|at| *at > now) {
+            self.timers.set(at, Timer::Metadata);
         }
     }
 

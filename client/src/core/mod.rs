@@ -103,7 +103,7 @@ impl CoreSettings {
             request_timeout: Duration::from_secs(15),
             retry: RetryPolicy::default(),
             request_bytes_max: 4 * 1024 * 1024,
-            requests_in_flight_max: 1024,
+            requests_in_flight_max: 4096,
             answer_overhead_max: 1024 * 1024,
             metadata_interval_min: Duration::from_millis(20),
             metadata_age_max: Duration::from_secs(60),

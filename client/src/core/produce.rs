@@ -372,13 +372,11 @@ impl Producer {
         if !error.is_retryable() {
             return self.settle(now, hub, id, attempt, Err(error));
         }
-        match error.broker_code() {
-            // The broker had the batch when its time ran out, or its disk failed under it.
-            Some(ErrorCode::RequestTimedOut | ErrorCode::StorageError | ErrorCode::LogFenced) => {
-                attempt.maybe_applied = true;
-            }
-            _ => {}
-        }
+        // The broker had the batch when its time ran out, or its disk failed under it.
+        attempt.maybe_applied |= matches!(
+            error.broker_code(),
+            Some(ErrorCode::RequestTimedOut | ErrorCode::StorageError | ErrorCode::LogFenced)
+        );
         hub.metadata.forget_leader(&self.accumulator.settings().topic, attempt.partition);
         self.try_again(now, hub, id, attempt, error);
     }

@@ -224,10 +224,8 @@ impl Model {
             receipt: durability,
         };
         if let Some(error) = self.refuse_produce.pop_front() {
-            if error != ErrorCode::None {
-                response.error = error;
-                return response;
-            }
+            response.error = error;
+            return response;
         }
         let Some(log) = self.log(request.topic, request.partition) else {
             response.error = ErrorCode::UnknownTopicOrPartition;
@@ -269,10 +267,8 @@ impl Model {
             batches: Vec::new(),
         };
         if let Some(error) = self.refuse_fetch.pop_front() {
-            if error != ErrorCode::None {
-                response.error = error;
-                return response;
-            }
+            response.error = error;
+            return response;
         }
         let Some(log) = self.log(request.topic, request.partition) else {
             response.error = ErrorCode::UnknownTopicOrPartition;

@@ -87,10 +87,10 @@ proptest! {
                         world.handle(Event::Closed { connection, cause: "refused".to_owned() });
                     }
                 }
-                Step::Serve(any) => if let Some(connection) = pick(&world, any) {
-                    if let Some(response) = world.serve(connection) {
-                        world.receive(connection, &response);
-                    }
+                Step::Serve(any) => if let Some(connection) = pick(&world, any)
+                    && let Some(response) = world.serve(connection)
+                {
+                    world.receive(connection, &response);
                 },
                 Step::ServeAndBreak(any) => if let Some(connection) = pick(&world, any) {
                     let _ = world.serve(connection);

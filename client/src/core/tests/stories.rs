@@ -238,7 +238,7 @@ fn answers_may_come_in_any_order_and_in_any_pieces() {
         spec: OffsetSpec::Latest,
     };
     let producer = world.producer(|_| {});
-    let _ = push(&mut world, &producer, "a", 1);
+    drop(push(&mut world, &producer, "a", 1));
     world.settle();
     world.call(1, offset(0));
     world.call(2, offset(1));
@@ -341,7 +341,7 @@ fn fetch_once(world: &mut World) {
 fn fill(world: &mut World, records: u32, batch_records: u32) {
     let producer = world.producer(|settings| settings.batch_records = batch_records);
     for n in 0..records {
-        let _ = push(world, &producer, &n.to_string(), 0);
+        drop(push(world, &producer, &n.to_string(), 0));
     }
     world.settle();
     producer.detach();
