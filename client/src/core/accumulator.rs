@@ -320,6 +320,9 @@ impl Accumulator {
             let mut inner = self.lock();
             let records = u64::from(batch.records);
             inner.unsettled.remove(&batch.id);
+            if inner.detached && inner.unsettled.is_empty() {
+                self.news.store(true, Ordering::Release);
+            }
             match &result {
                 Ok(_) => inner.report.acked += records,
                 Err(error) => {

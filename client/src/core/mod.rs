@@ -248,15 +248,13 @@ impl Core {
             Event::Call { call, request, timeout } => {
                 self.calls.begin(now, &mut self.hub, call, request, timeout);
             }
-            Event::Wake => {
-                self.producers.look(&mut self.hub);
-                self.consumers.look(&mut self.hub);
-            }
-            Event::Tick => {}
+            Event::Wake | Event::Tick => {}
         }
         while let Some(timer) = self.hub.timers.pop_due(now) {
             self.due(now, timer);
         }
+        self.producers.look(&mut self.hub);
+        self.consumers.look(&mut self.hub);
         self.pump(now);
     }
 

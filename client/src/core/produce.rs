@@ -102,6 +102,11 @@ impl Producers {
         });
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.producers.is_empty()
+    }
+
     pub(crate) fn due(&mut self, id: ProducerId) {
         if let Some(producer) = self.producers.get_mut(&id) {
             producer.timer = None;

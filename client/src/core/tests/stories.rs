@@ -472,6 +472,22 @@ fn a_full_inbox_stops_the_fetching() {
 }
 
 #[test]
+fn a_detached_producer_sends_what_it_took_and_is_forgotten() {
+    let mut world = World::new(1, 1, 1);
+    let producer = world.producer(|_| {});
+    let mut ticket = push(&mut world, &producer, "a", 0);
+    producer.detach();
+    world.handle(Event::Wake);
+    assert!(!world.core.producers.is_empty());
+    world.settle();
+    assert!(peek(&mut ticket).expect("settled").is_ok());
+    world.tick();
+    assert!(world.core.producers.is_empty());
+    let refused = producer.push(&Record::value("b"), 1, || Micros(0)).expect_err("closed");
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+}
+
+#[test]
 fn the_end_fails_what_is_left() {
     let mut world = World::new(1, 1, 2);
     let producer = world.producer(|_| {});
