@@ -11,12 +11,14 @@ use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures_util::future::Aborted;
 use glommio::{
     CpuSet, Latency, LocalExecutor, LocalExecutorBuilder, Placement as GlommioPlacement, Shares,
     TaskQueueHandle,
 };
 
 use super::ring::Ring;
+use super::tasks::Tasks;
 use super::{cpu, offload, refusal};
 use crate::executor::{ExecutorPanicked, ExecutorsConfig, Idle, Queue, StartError};
 
@@ -30,6 +32,11 @@ const NETWORK_SHARES: usize = 1000;
 const STORAGE_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 100;
 
+/// How long a shard may sleep, whatever it thinks. glommio 0.12 goes to sleep over tasks that are ready if
+/// the kernel takes its core away for a turn just as that turn begins: the alarm that ends the turn
+/// then rings before any task has run. An alarm of ours bounds how long such a sleep can last.
+const SLEEP_MAX: Duration = Duration::from_millis(5);
+
 /// "Never sleep", as a time to spin.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -40,6 +47,7 @@ struct Shard {
     storage: TaskQueueHandle,
     background: TaskQueueHandle,
     ring: Rc<Ring>,
+    tasks: Rc<Tasks>,
 }
 
 thread_local! {
@@ -55,7 +63,7 @@ pub(super) fn ring() -> Rc<Ring> {
     shard().ring
 }
 
-pub(crate) struct Task<T>(glommio::Task<T>);
+pub(crate) struct Task<T>(glommio::Task<Result<T, Aborted>>);
 
 impl<T> Task<T> {
     pub(crate) fn detach(self) {
@@ -67,12 +75,17 @@ impl<T> Future for Task<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.0).poll(context)
+        match Pin::new(&mut self.0).poll(context) {
+            Poll::Ready(Ok(output)) => Poll::Ready(output),
+            // The shard ends, and whoever waits here is told to end as well.
+            Poll::Ready(Err(Aborted)) | Poll::Pending => Poll::Pending,
+        }
     }
 }
 
 pub(crate) fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    spawn_queued(glommio::executor().current_task_queue(), future)
+    let future = shard().tasks.enrol(future);
+    Task(schedule(glommio::executor().current_task_queue(), future))
 }
 
 pub(crate) fn spawn_in<T: 'static>(queue: Queue, future: impl Future<Output = T> + 'static) -> Task<T> {
@@ -82,12 +95,15 @@ pub(crate) fn spawn_in<T: 'static>(queue: Queue, future: impl Future<Output = T>
         Queue::Storage => shard.storage,
         Queue::Background => shard.background,
     };
-    spawn_queued(queue, future)
+    Task(schedule(queue, shard.tasks.enrol(future)))
 }
 
 /// Always by name of the queue: glommio's plain spawn would run the task before it returns.
-fn spawn_queued<T: 'static>(queue: TaskQueueHandle, future: impl Future<Output = T> + 'static) -> Task<T> {
-    Task(glommio::spawn_local_into(future, queue).expect("the queues live as long as the shard"))
+fn schedule<T: 'static>(
+    queue: TaskQueueHandle,
+    future: impl Future<Output = T> + 'static,
+) -> glommio::Task<T> {
+    glommio::spawn_local_into(future, queue).expect("the queues live as long as the shard")
 }
 
 pub(crate) async fn yield_now() {
@@ -256,24 +272,25 @@ impl ShardThread {
         F: Fn(u16) -> Fut,
         Fut: Future<Output = ()> + 'static,
     {
-        let (ring, driver) = match self.ring() {
-            Ok(ring) => ring,
+        let (shard, helpers) = match self.shard() {
+            Ok(made) => made,
             Err(error) => {
                 let _ = self.handshake.up.send(Err(error));
                 return;
             }
         };
-        SHARD.set(Some(ring.clone()));
+        SHARD.set(Some(shard.clone()));
         let _leave = OnDrop(|| drop(SHARD.take()));
         if !self.handshake.shake() {
             return;
         }
-        spawn_queued(ring.network, main(self.shard)).await;
-        ring.ring.drained().await;
-        drop(driver);
+        schedule(shard.network, main(self.shard)).await;
+        shard.tasks.end().await;
+        shard.ring.drained().await;
+        drop(helpers);
     }
 
-    fn ring(&self) -> Result<(Shard, Task<()>), StartError> {
+    fn shard(&self) -> Result<(Shard, [glommio::Task<()>; 2]), StartError> {
         let failed = |error| refusal::from_ring(&self.config, self.shard, &error);
         let spin = match self.config.idle {
             Idle::Park => Duration::ZERO,
@@ -281,7 +298,7 @@ impl ShardThread {
             Idle::Poll => FOREVER,
         };
         let ring = Ring::new(spin).map_err(failed)?;
-        let readiness = ring.readiness().map_err(failed)?;
+        let completions = ring.count_completions().map_err(failed)?;
         let queue = |shares, latency, name| {
             glommio::executor().create_task_queue(Shares::Static(shares), latency, name)
         };
@@ -290,10 +307,17 @@ impl ShardThread {
             storage: queue(STORAGE_SHARES, Latency::NotImportant, "storage"),
             background: queue(BACKGROUND_SHARES, Latency::NotImportant, "background"),
             ring: ring.clone(),
+            tasks: Rc::default(),
         };
         let reaping = queue(NETWORK_SHARES, Latency::Matters(NETWORK_LATENCY), "ring");
-        let driver = spawn_queued(reaping, ring.drive(readiness));
-        Ok((shard, driver))
+        let helpers = [schedule(reaping, ring.drive(completions)), schedule(reaping, stay_awake())];
+        Ok((shard, helpers))
+    }
+}
+
+async fn stay_awake() {
+    loop {
+        glommio::timer::sleep(SLEEP_MAX).await;
     }
 }
 

@@ -139,7 +139,7 @@ impl File {
     }
 
     async fn operate(&self, entry: squeue::Entry, memory: Memory) -> (io::Result<u32>, Memory) {
-        let hold = Hold { file: self.descriptor.clone(), memory };
+        let hold = Hold { _file: self.descriptor.clone(), memory };
         #[expect(unsafe_code, reason = "the kernel works on memory it is given by address")]
         // SAFETY: the callers above build each entry from this descriptor and from the very memory they
         // pass, within its bounds; moving a buffer or `Bytes` does not move what it points to.

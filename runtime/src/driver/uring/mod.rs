@@ -19,4 +19,5 @@ mod refusal;
 mod ring;
 mod slots;
 pub(crate) mod socket;
+mod tasks;
 pub(crate) mod timer;

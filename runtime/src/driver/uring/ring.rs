@@ -1,13 +1,13 @@
 //! The ring of one shard for file I/O, and the task that waits for it.
 //!
-//! What is in flight is owned by the ring's slots, whatever becomes of the future that asked. A ring is
-//! waited for by watching its descriptor, which is readable while completions lie in it, so no
-//! wake-up can be lost.
+//! What is in flight is owned by the ring's slots, whatever becomes of the future that asked. The kernel
+//! counts completions into an eventfd, which glommio watches; it stays readable until it is read, and it
+//! is read before the ring is looked at, so no completion goes unnoticed.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use glommio::io::PollableFd;
 use io_uring::{IoUring, squeue};
+use rustix::event::EventfdFlags;
 
 use super::slots::{Hold, Landing, Memory, Slots};
 use super::timer;
@@ -139,7 +140,7 @@ impl Ring {
     }
 
     /// Reaps for as long as it is polled; one task of the shard does nothing else.
-    pub(super) async fn drive(self: Rc<Self>, readiness: PollableFd<OwnedFd>) {
+    pub(super) async fn drive(self: Rc<Self>, completions: PollableFd<OwnedFd>) {
         loop {
             while self.in_flight() == 0 {
                 self.work.wait().await;
@@ -151,23 +152,20 @@ impl Ring {
                 glommio::executor().yield_task_queue_now().await;
                 continue;
             }
-            let readable = readiness.readable().await;
-            readable.expect("a ring can be watched for as long as its executor lives");
+            let readable = completions.readable().await;
+            readable.expect("an eventfd can be watched for as long as its executor lives");
+            // Empty if what it counted was reaped by a look ahead of it.
+            let _ = rustix::io::read(completions.get_ref(), &mut [0; 8]);
         }
     }
 
-    /// What to watch the ring by: readable while completions lie in it.
-    pub(super) fn readiness(&self) -> io::Result<PollableFd<OwnedFd>> {
-        let uring = self.uring.borrow();
-        let descriptor = rustix::io::fcntl_dupfd_cloexec(descriptor(&uring), 0)?;
-        PollableFd::new(descriptor).map_err(io::Error::other)
+    /// Counts the completions from now on.
+    pub(super) fn count_completions(&self) -> io::Result<PollableFd<OwnedFd>> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let eventfd = rustix::event::eventfd(0, flags)?;
+        self.uring.borrow().submitter().register_eventfd(eventfd.as_raw_fd())?;
+        PollableFd::new(eventfd).map_err(io::Error::from)
     }
-}
-
-#[expect(unsafe_code, reason = "the ring lends its descriptor as a mere number")]
-fn descriptor(uring: &IoUring) -> BorrowedFd<'_> {
-    // SAFETY: it is open for as long as the ring, which the result borrows.
-    unsafe { BorrowedFd::borrow_raw(uring.as_raw_fd()) }
 }
 
 fn is_passing(error: &io::Error) -> bool {

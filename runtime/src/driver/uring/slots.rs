@@ -13,7 +13,8 @@ use crate::buffer::AlignedBuf;
 
 /// What the kernel may touch while an operation is in flight.
 pub(super) struct Hold {
-    pub(super) file: Arc<OwnedFd>,
+    /// A descriptor closed before the kernel took the operation up could by then mean another file.
+    pub(super) _file: Arc<OwnedFd>,
     pub(super) memory: Memory,
 }
 
