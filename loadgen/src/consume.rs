@@ -1,6 +1,7 @@
 //! Reads a topic back as fast as it comes.
 //!
-//! No latency is taken here: prepared batches carry the time of their making, not of their sending.
+//! No latency is taken here: prepared batches carry the time of their making, not of their sending. Latency from end to
+//! end is measured by `tail`, where one process sends and reads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,16 +13,25 @@ use crate::live::Live;
 use crate::plan::{Begin, ConsumePlan, Extent, Plan};
 use crate::produce;
 use crate::recorder::Recorder;
+use crate::tail::tail;
 use crate::target;
 use crate::usage::Meter;
 
-/// Runs the plan: fills the topic if it is new, then reads it with each consumer.
+/// Runs the plan: beside a feed from end to end, and else as fast as it goes.
 pub async fn consume(
     plan: &Plan,
     work: &ConsumePlan,
     meter: &mut Meter,
     live: &Arc<Live>,
 ) -> Result<Recorder> {
+    match &work.feed {
+        Some(feed) => tail(plan, work, feed, meter, live).await,
+        None => drain(plan, work, meter, live).await,
+    }
+}
+
+/// Fills the topic if it is new, then reads it with each consumer.
+async fn drain(plan: &Plan, work: &ConsumePlan, meter: &mut Meter, live: &Arc<Live>) -> Result<Recorder> {
     let client = target::connect(plan).await?;
     let target = target::prepare(&client, plan).await?;
     if let (true, Some(fill)) = (target.created, &work.fill) {

@@ -21,6 +21,7 @@ mod produce;
 mod recorder;
 pub mod report;
 mod schedule;
+mod tail;
 mod target;
 mod usage;
 

@@ -1,5 +1,6 @@
 //! The running counts of a run, for a progress line on another thread, and the wish to stop it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counts since the start of the run, warm-up included. Only ever grow.
@@ -8,7 +9,7 @@ pub struct Live {
     records: AtomicU64,
     bytes: AtomicU64,
     errors: AtomicU64,
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
 }
 
 impl Live {
@@ -35,6 +36,11 @@ impl Live {
     /// Whether [`stop`](Self::stop) was called.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Counts of its own that stop together with `other`.
+    pub(crate) fn following(other: &Live) -> Live {
+        Live { stop: Arc::clone(&other.stop), ..Live::default() }
     }
 
     pub(crate) fn add(&self, records: u64, bytes: u64) {

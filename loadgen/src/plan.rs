@@ -102,6 +102,9 @@ pub struct ConsumePlan {
     pub consumers: usize,
     /// If the topic had to be created: the records to fill it with first, unmeasured.
     pub fill: Option<Fill>,
+    /// Records the run itself sends meanwhile, on a schedule: latency is then measured from end to end, and this plan
+    /// says when the run ends.
+    pub feed: Option<ProducePlan>,
 }
 
 /// Where a consumer begins.
@@ -141,9 +144,13 @@ impl Plan {
 
     /// Whether the schedule waits for the broker, in the words of the report.
     pub fn mode(&self) -> &'static str {
-        match &self.work {
-            Work::Produce(ProducePlan { pace: Pace::OpenLoop { .. }, .. }) => "open-loop",
-            _ => "closed-loop",
+        let pace = match &self.work {
+            Work::Produce(produce) => produce.pace,
+            Work::Consume(consume) => consume.feed.as_ref().map_or(Pace::ClosedLoop, |feed| feed.pace),
+        };
+        match pace {
+            Pace::OpenLoop { .. } => "open-loop",
+            Pace::ClosedLoop => "closed-loop",
         }
     }
 }
@@ -172,9 +179,13 @@ impl ConsumePlan {
             extent.check()?;
         }
         ensure!(
-            self.extent.is_some() || self.from == Begin::Earliest,
+            self.extent.is_some() || self.feed.is_some() || self.from == Begin::Earliest,
             "reading from the latest offset needs a number of records or a duration"
         );
+        if let Some(feed) = &self.feed {
+            feed.check()?;
+            ensure!(feed.pace != Pace::ClosedLoop, "latency from end to end needs a rate");
+        }
         match &self.fill {
             Some(fill) => fill.shape.check(),
             None => Ok(()),

@@ -12,44 +12,79 @@ use crate::payload::BatchRing;
 use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan};
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
-use crate::target;
+use crate::tail::Ledger;
+use crate::target::{self, Target};
 use crate::usage::Meter;
 
-/// Runs the plan; the meter reads the processes when the warm-up is over and when the last answer is in.
+/// Runs the plan on a schedule that starts when everything is connected and prepared.
 pub async fn produce(
     plan: &Plan,
     work: &ProducePlan,
     meter: &mut Meter,
     live: &Arc<Live>,
 ) -> Result<Recorder> {
-    let mut clients = Vec::new();
-    for _ in 0..work.connections {
-        clients.push(target::connect(plan).await?);
-    }
-    let target = target::prepare(&clients[0], plan).await?;
-    let ring = Arc::new(BatchRing::new(&work.shape, wall_clock_ms())?);
+    let sender = Sender::prepare(plan, work).await?;
+    sender.send(Instant::now(), &[], meter, live).await
+}
 
-    let start = Instant::now();
-    let mut workers = Vec::new();
-    for (worker, client) in clients.into_iter().enumerate() {
-        let worker = Worker {
-            client,
-            topic: plan.topic.clone(),
-            partitions: target.partitions,
-            durability: work.durability,
-            ring: Arc::clone(&ring),
-            share: share(work, start, worker),
-        };
-        workers.push(tokio::spawn(worker.run(work.warmup, Arc::clone(live))));
+/// Clients that are connected and batches that are made: all that costs time before the schedule starts.
+pub struct Sender<'a> {
+    plan: &'a Plan,
+    work: &'a ProducePlan,
+    clients: Vec<Client>,
+    target: Target,
+    ring: Arc<BatchRing>,
+}
+
+impl<'a> Sender<'a> {
+    /// Connects, creates the topic if it is missing, makes the batches.
+    pub async fn prepare(plan: &'a Plan, work: &'a ProducePlan) -> Result<Sender<'a>> {
+        let mut clients = Vec::new();
+        for _ in 0..work.connections {
+            clients.push(target::connect(plan).await?);
+        }
+        let target = target::prepare(&clients[0], plan).await?;
+        let ring = Arc::new(BatchRing::new(&work.shape, wall_clock_ms())?);
+        Ok(Sender { plan, work, clients, target, ring })
     }
-    tokio::time::sleep(work.warmup.saturating_sub(start.elapsed())).await;
-    meter.begin();
-    let mut all = Recorder::new(work.warmup);
-    for worker in workers {
-        all.merge(&worker.await.context("a worker of the load generator panicked")??);
+
+    /// The topic it sends to.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
-    meter.end();
-    Ok(all)
+
+    /// Sends everything. The meter reads the processes when the warm-up is over and when the last answer is in; each
+    /// ledger is told what was acknowledged.
+    pub async fn send(
+        self,
+        start: Instant,
+        ledgers: &[Arc<Ledger>],
+        meter: &mut Meter,
+        live: &Arc<Live>,
+    ) -> Result<Recorder> {
+        let work = self.work;
+        let mut workers = Vec::new();
+        for (worker, client) in self.clients.into_iter().enumerate() {
+            let worker = Worker {
+                client,
+                topic: self.plan.topic.clone(),
+                partitions: self.target.partitions,
+                durability: work.durability,
+                ring: Arc::clone(&self.ring),
+                share: share(work, start, worker),
+                ledgers: ledgers.to_vec(),
+            };
+            workers.push(tokio::spawn(worker.run(work.warmup, Arc::clone(live))));
+        }
+        tokio::time::sleep(work.warmup.saturating_sub(start.elapsed())).await;
+        meter.begin();
+        let mut all = Recorder::new(work.warmup);
+        for worker in workers {
+            all.merge(&worker.await.context("a worker of the load generator panicked")??);
+        }
+        meter.end();
+        Ok(all)
+    }
 }
 
 /// Fills a new topic as fast as it takes it.
@@ -78,6 +113,7 @@ pub async fn fill(
             batch_records: u64::from(fill.shape.batch_records),
             batch_bytes: fill.shape.batch_bytes(),
         },
+        ledgers: Vec::new(),
     };
     let recorder = worker.run(Duration::ZERO, Arc::clone(live)).await?;
     match recorder.first_errors().first() {
@@ -94,17 +130,24 @@ struct Worker {
     durability: Durability,
     ring: Arc<BatchRing>,
     share: Share,
+    ledgers: Vec<Arc<Ledger>>,
 }
 
 impl Worker {
     async fn run(self, warmup: Duration, live: Arc<Live>) -> Result<Recorder> {
         let mut recorder = Recorder::new(warmup);
         let partitions = u64::from(self.partitions);
-        let send = |index: u64| {
+        let worker = &self;
+        let send = |index: u64| async move {
             let partition = u32::try_from(index % partitions).expect("less than a u32");
-            let sending =
-                self.client.produce_raw(&self.topic, partition, self.ring.batch(index), self.durability);
-            async move { sending.await.map(|_| ()) }
+            let batch = worker.ring.batch(index);
+            let produced =
+                worker.client.produce_raw(&worker.topic, partition, batch, worker.durability).await?;
+            if let Some(due) = worker.share.schedule.due(index) {
+                let (base, end) = (produced.base_offset.0, produced.end_offset.0);
+                worker.ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
+            }
+            Ok::<(), corrente_client::Error>(())
         };
         drive(self.share, &live, &mut recorder, send).await?;
         Ok(recorder)

@@ -84,6 +84,25 @@ impl Recorder {
         self.last_done = self.last_done.max(at);
     }
 
+    /// Takes in a batch that was due then and has arrived at a reader.
+    pub fn arrived(&mut self, due: Duration, at: Duration, records: u64, bytes: u64) {
+        if !self.measures(due) {
+            return;
+        }
+        self.latency_ns.saturating_record_n(nanos(at.saturating_sub(due)), records);
+        self.records += records;
+        self.bytes += bytes;
+        self.last_done = self.last_done.max(at);
+    }
+
+    /// Takes over how late the sender of what was read was, and what it failed to send.
+    pub fn adopt_slip_and_errors(&mut self, sender: &Recorder) {
+        self.slip_ns += &sender.slip_ns;
+        self.errors += sender.errors;
+        let room = FIRST_ERRORS_MAX.saturating_sub(self.first_errors.len());
+        self.first_errors.extend(sender.first_errors.iter().take(room).cloned());
+    }
+
     /// Counts a batch that was refused or lost, warm-up or not.
     pub fn failed(&mut self, at: Duration, records: u64, error: &dyn std::fmt::Display) {
         self.errors += records;

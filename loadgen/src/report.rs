@@ -25,7 +25,8 @@ pub struct Report {
     pub records_per_s: f64,
     /// Payload bytes (keys and values, no framing) per second.
     pub bytes_per_s: f64,
-    /// From the intended send time to the acknowledgement, one value a record. Null throughout for a consumer.
+    /// From the intended send time to the acknowledgement, one value a record; with a feed, to the reading. Null
+    /// throughout for a consumer without a feed.
     pub latency_us: Latency,
     /// How late the generator itself was, one value a batch. Null throughout without a schedule.
     pub slip_us: Slip,

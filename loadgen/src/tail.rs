@@ -1,0 +1,219 @@
+//! End to end: records are sent on a schedule and read by the same process, so that one clock sees both.
+//!
+//! Latency is from the intended send time to the moment a consumer holds the batch. Sender and reader learn different
+//! halves of that; they meet in a [`Ledger`], by partition and offset, whichever comes first.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use corrente_client::{Batch, Consumer, StartOffset};
+
+use crate::live::Live;
+use crate::plan::{ConsumePlan, Plan, ProducePlan};
+use crate::produce::Sender;
+use crate::recorder::Recorder;
+use crate::target;
+use crate::usage::Meter;
+
+/// What one consumer has to read, and what it has read.
+#[derive(Debug)]
+pub struct Ledger {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    partitions: Vec<Half>,
+    /// Nothing more will be acknowledged.
+    closed: bool,
+    recorder: Recorder,
+}
+
+/// Batches of one partition of which one side is not known yet, by base offset. Ends are exclusive.
+#[derive(Debug, Default)]
+struct Half {
+    due: BTreeMap<u64, Duration>,
+    read: BTreeMap<u64, Arrival>,
+    acknowledged_end: u64,
+    read_end: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    at: Duration,
+    records: u64,
+    bytes: u64,
+}
+
+impl Ledger {
+    fn new(partitions: u32, warmup: Duration) -> Ledger {
+        let partitions = (0..partitions).map(|_| Half::default()).collect();
+        Ledger { state: Mutex::new(State { partitions, closed: false, recorder: Recorder::new(warmup) }) }
+    }
+
+    /// The batch at these offsets was due then.
+    pub fn acknowledged(&self, partition: u32, base_offset: u64, end_offset: u64, due: Duration) {
+        let State { partitions, recorder, .. } = &mut *self.lock();
+        let half = &mut partitions[partition as usize];
+        half.acknowledged_end = half.acknowledged_end.max(end_offset);
+        match half.read.remove(&base_offset) {
+            Some(arrival) => recorder.arrived(due, arrival.at, arrival.records, arrival.bytes),
+            None => drop(half.due.insert(base_offset, due)),
+        }
+    }
+
+    /// The batch at these offsets was read now.
+    fn read(&self, partition: u32, base_offset: u64, end_offset: u64, arrival: Arrival) {
+        let State { partitions, recorder, .. } = &mut *self.lock();
+        let half = &mut partitions[partition as usize];
+        half.read_end = half.read_end.max(end_offset);
+        match half.due.remove(&base_offset) {
+            Some(due) => recorder.arrived(due, arrival.at, arrival.records, arrival.bytes),
+            None => drop(half.read.insert(base_offset, arrival)),
+        }
+    }
+
+    fn failed(&self, at: Duration, error: &dyn std::fmt::Display) {
+        self.lock().recorder.failed(at, 1, error);
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Everything that will ever be acknowledged was read.
+    fn is_complete(&self) -> bool {
+        let state = self.lock();
+        state.closed && state.partitions.iter().all(|half| half.read_end >= half.acknowledged_end)
+    }
+
+    fn recorder(&self) -> Recorder {
+        self.lock().recorder.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the plan with `feed` as what is sent.
+pub async fn tail(
+    plan: &Plan,
+    work: &ConsumePlan,
+    feed: &ProducePlan,
+    meter: &mut Meter,
+    live: &Arc<Live>,
+) -> Result<Recorder> {
+    let sender = Sender::prepare(plan, feed).await?;
+    let target = sender.target().clone();
+    // In a new topic the start is the end, and needs no question that may be answered after the first record was sent.
+    let from = if target.created { StartOffset::Earliest } else { StartOffset::Latest };
+    let mut readers = Vec::new();
+    for _ in 0..work.consumers {
+        let client = target::connect(plan).await?;
+        let consumer = client.consumer().topic(&plan.topic).from(from).build().await?;
+        readers.push((consumer, Arc::new(Ledger::new(target.partitions, feed.warmup))));
+    }
+    let ledgers: Vec<Arc<Ledger>> = readers.iter().map(|(_, ledger)| Arc::clone(ledger)).collect();
+    let start = Instant::now();
+    let reading: Vec<_> = readers
+        .into_iter()
+        .map(|(consumer, ledger)| tokio::spawn(read(consumer, ledger, start, Arc::clone(live))))
+        .collect();
+    // What is shown while it runs is the reading.
+    let sending = Arc::new(Live::following(live));
+    let sent = sender.send(start, &ledgers, meter, &sending).await;
+    ledgers.iter().for_each(|ledger| ledger.close());
+    let mut all = Recorder::new(feed.warmup);
+    for reader in reading {
+        reader.await.context("a reader of the load generator panicked")?;
+    }
+    ledgers.iter().for_each(|ledger| all.merge(&ledger.recorder()));
+    all.adopt_slip_and_errors(&sent?);
+    Ok(all)
+}
+
+/// How long after the last acknowledgement nothing may arrive until a reader gives up.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+async fn read(mut consumer: Consumer, ledger: Arc<Ledger>, start: Instant, live: Arc<Live>) {
+    const LOOK_UP: Duration = Duration::from_millis(20);
+    let mut last_seen = start.elapsed();
+    while !ledger.is_complete() {
+        match tokio::time::timeout(LOOK_UP, consumer.next_batch()).await {
+            Ok(Ok(Some(batch))) => {
+                last_seen = start.elapsed();
+                let arrival = arrival(&batch, last_seen);
+                let (base, last) =
+                    (batch.records[0].offset.0, batch.records[batch.records.len() - 1].offset.0);
+                ledger.read(batch.partition, base, last + 1, arrival);
+                live.add(arrival.records, arrival.bytes);
+            }
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => return ledger.failed(start.elapsed(), &error),
+            Err(_elapsed) if !ledger.is_closed() => last_seen = start.elapsed(),
+            Err(_elapsed) => {
+                if start.elapsed() - last_seen > SILENCE_MAX {
+                    let error = format!("acknowledged records were not read within {SILENCE_MAX:?}");
+                    return ledger.failed(start.elapsed(), &error);
+                }
+            }
+        }
+    }
+}
+
+fn arrival(batch: &Batch, at: Duration) -> Arrival {
+    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    let bytes: usize = batch.records.iter().map(|record| length(&record.key) + length(&record.value)).sum();
+    Arrival { at, records: batch.records.len() as u64, bytes: bytes as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn arrival(at: Duration) -> Arrival {
+        Arrival { at, records: 10, bytes: 100 }
+    }
+
+    #[test]
+    fn halves_meet_in_either_order() {
+        let ledger = Ledger::new(2, Duration::ZERO);
+        ledger.acknowledged(0, 0, 10, MS);
+        ledger.read(0, 0, 10, arrival(3 * MS));
+        // The same offsets of another partition are other records, and here the reader is the faster.
+        ledger.read(1, 0, 10, arrival(9 * MS));
+        assert_eq!(ledger.recorder().records(), 10);
+        ledger.acknowledged(1, 0, 10, 5 * MS);
+        let recorder = ledger.recorder();
+        assert_eq!((recorder.records(), recorder.bytes()), (20, 200));
+        assert_eq!(recorder.latency_ns().count_between(1_990_000, 2_010_000), 10);
+        assert_eq!(recorder.latency_ns().count_between(3_990_000, 4_010_000), 10);
+    }
+
+    #[test]
+    fn it_is_complete_when_all_that_was_acknowledged_is_read() {
+        let ledger = Ledger::new(2, Duration::ZERO);
+        ledger.acknowledged(1, 0, 10, MS);
+        ledger.acknowledged(1, 10, 20, MS);
+        ledger.close();
+        assert!(!ledger.is_complete());
+        ledger.read(1, 0, 10, arrival(MS));
+        assert!(!ledger.is_complete());
+        ledger.read(1, 10, 20, arrival(MS));
+        assert!(ledger.is_complete());
+    }
+
+    #[test]
+    fn an_open_ledger_is_never_complete() {
+        assert!(!Ledger::new(1, Duration::ZERO).is_complete());
+    }
+}
