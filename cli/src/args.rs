@@ -98,6 +98,8 @@ mod tests {
              --cpus 1 --json f",
             "corrente bench produce --duration 5s --closed-loop",
             "corrente bench consume --records 10 --topic t --json f",
+            "corrente bench consume --duration 5s --rate 1000 --record-size 100 --batch-records 10 --partitions 2 --cpus 0",
+            "corrente bench consume --closed-loop",
             "corrente completions bash",
         ] {
             if let Err(error) = parse(line) {

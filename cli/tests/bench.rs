@@ -71,6 +71,33 @@ fn a_new_topic_is_filled_before_it_is_read() {
 }
 
 #[test]
+fn a_rate_measures_from_end_to_end() {
+    let home = scratch();
+    let broker = Broker::start(home.path());
+    let report = broker.output(
+        [
+            "bench",
+            "consume",
+            "--rate",
+            "2000",
+            "--records",
+            "1000",
+            "--batch-records",
+            "10",
+            "--partitions",
+            "3",
+        ]
+        .into_iter()
+        .chain(["--consumers", "2", "--warmup", "100ms", "-o", "json"]),
+    );
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!((&report["mode"], &report["operation"]), (&"open-loop".into(), &"consume".into()));
+    // Each consumer reads everything.
+    assert_eq!((&report["records"], &report["errors"]), (&2_000.into(), &0.into()));
+    assert!(report["latency_us"]["p99"].is_f64() && report["slip_us"]["p99"].is_f64());
+}
+
+#[test]
 fn a_plan_that_cannot_be_is_refused() {
     let error = refused(&mut common::corrente(["bench", "produce", "--records", "0", "--topic", "t"]));
     assert!(error.contains("0 records"), "{error}");

@@ -26,9 +26,10 @@ pub enum BenchCommand {
     /// every record it delayed. Batches are prepared beforehand, a ring of up to 64 different ones with random,
     /// incompressible values, and sent again and again.
     Produce(ProduceArgs),
-    /// Read records as fast as they come.
+    /// Read records as fast as they come, or measure the way from end to end.
     ///
-    /// A topic that does not exist is created and filled first, with --records records; that is not measured.
+    /// A topic that does not exist is created and filled first, with --records records; that is not measured. With --rate,
+    /// records are sent at that rate meanwhile, and latency is from the moment the schedule intended to the reading.
     Consume(ConsumeArgs),
 }
 
@@ -104,9 +105,15 @@ pub struct ConsumeArgs {
     /// Independent consumers, each reading everything.
     #[arg(long, value_name = "N", default_value_t = 1)]
     consumers: usize,
-    /// Reading has no schedule; accepted for symmetry with `bench produce`.
+    /// Send so many records per second meanwhile, and measure the latency from end to end.
+    #[arg(long, value_name = "R", value_parser = parse_count, conflicts_with_all = ["closed_loop", "from"])]
+    rate: Option<u64>,
+    /// Read as fast as records come; what happens without --rate.
     #[arg(long)]
     closed_loop: bool,
+    /// With --rate: leave so long at the start out of the figures.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "1s")]
+    warmup: Duration,
 }
 
 /// What an open loop runs at unless told otherwise.
@@ -197,9 +204,20 @@ impl ProduceArgs {
 
 impl ConsumeArgs {
     fn plan(&self) -> ConsumePlan {
+        let feed = self.rate.map(|records_per_s| ProducePlan {
+            pace: Pace::OpenLoop { records_per_s },
+            extent: self.common.extent().unwrap_or(Extent::Duration(DEFAULT_DURATION)),
+            warmup: self.warmup,
+            shape: self.common.shape(),
+            in_flight_max: OPEN_LOOP_IN_FLIGHT,
+            connections: 1,
+            durability: Durability::IsrFlushed,
+        });
         let records = self.common.records.unwrap_or(DEFAULT_FILL);
-        let fill = (self.from == Begin::Earliest).then(|| Fill { records, shape: self.common.shape() });
-        ConsumePlan { from: self.from, extent: self.common.extent(), consumers: self.consumers, fill }
+        let fills = self.from == Begin::Earliest && feed.is_none();
+        let fill = fills.then(|| Fill { records, shape: self.common.shape() });
+        let extent = if feed.is_none() { self.common.extent() } else { None };
+        ConsumePlan { from: self.from, extent, consumers: self.consumers, fill, feed }
     }
 }
 
