@@ -106,11 +106,10 @@ pub(crate) fn find_extent(
 ) -> Option<(FilePosition, ExtentHeader)> {
     debug_assert!(position.0.is_multiple_of(EXTENT_ALIGN as u64));
     let headers = bytes.chunks_exact(EXTENT_ALIGN);
-    let found = (0_usize..).step_by(EXTENT_ALIGN).zip(headers).find_map(|(at, bytes)| {
+    (0_usize..).step_by(EXTENT_ALIGN).zip(headers).find_map(|(at, bytes)| {
         let position = position + file_len(at);
         ExtentHeader::decode(bytes, nonce, position).ok().map(|(header, _)| (position, header))
-    });
-    found
+    })
 }
 
 #[cfg(test)]

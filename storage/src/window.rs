@@ -121,7 +121,6 @@ impl SealedWindow {
         let len = self.next_extent.in_block();
         let last_block = self.next_extent.block_start() - self.at;
         let start = usize::try_from(last_block).expect("within the buffer");
-        // An extent that ends within 64 bytes of its block's end leaves the next one a whole block.
         self.data.slice(start..start + len)
     }
 
