@@ -62,6 +62,7 @@ fn limit_of_line(root: &Path, line: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "a test lays out what the kernel would")]
     fn write(root: &Path, path: &str, content: &str) {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");

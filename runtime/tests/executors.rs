@@ -37,6 +37,7 @@ fn pinned_shards_share_the_cpus_there_are() {
     block_on(executors.stopped()).expect("and stay so");
 }
 
+#[expect(clippy::disallowed_methods, reason = "the kernel is asked, not a disk")]
 fn first_cpu() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells");
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));

@@ -97,7 +97,8 @@ impl Shared {
 
     fn next_that_fits(&self) -> Option<Rc<Waiter>> {
         let mut queue = self.queue.borrow_mut();
-        queue.pop_front_if(|waiter| waiter.bytes <= self.available.get())
+        let fits = queue.front().is_some_and(|waiter| waiter.bytes <= self.available.get());
+        if fits { queue.pop_front() } else { None }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Shards for tests: unbound, small, and waited for.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::disallowed_methods, reason = "the test's own thread waits for shards")]
+
 use corrente_runtime::executor::{Executors, ExecutorsConfig, Placement};
 use futures_util::future::FutureExt;
 

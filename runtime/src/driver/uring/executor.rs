@@ -19,23 +19,19 @@ use glommio::{
 
 use super::ring::Ring;
 use super::tasks::Tasks;
+use super::turn::TURN_MAX;
+pub(crate) use super::turn::yield_if_needed;
 use super::{cpu, offload, refusal};
 use crate::executor::{ExecutorPanicked, ExecutorsConfig, Idle, Queue, StartError};
 
-/// How long tasks may run before the others get their turn.
-const TURN: Duration = Duration::from_micros(500);
-
-/// How soon a ready connection interrupts other queues.
-const NETWORK_LATENCY: Duration = Duration::from_millis(1);
+/// Alarms that end a sleep over ready tasks (see `turn`), should it happen all the same. Such a sleep
+/// swallows the alarm that it met, hence several.
+const ALARMS: u32 = 4;
+const ALARM_INTERVAL: Duration = Duration::from_millis(100);
 
 const NETWORK_SHARES: usize = 1000;
 const STORAGE_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 100;
-
-/// How long a shard may sleep, whatever it thinks. glommio 0.12 goes to sleep over tasks that are ready if
-/// the kernel takes its core away for a turn just as that turn begins: the alarm that ends the turn
-/// then rings before any task has run. An alarm of ours bounds how long such a sleep can last.
-const SLEEP_MAX: Duration = Duration::from_millis(5);
 
 /// "Never sleep", as a time to spin.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -108,10 +104,6 @@ fn schedule<T: 'static>(
 
 pub(crate) async fn yield_now() {
     glommio::executor().yield_now().await;
-}
-
-pub(crate) async fn yield_if_needed() {
-    glommio::executor().yield_if_needed().await;
 }
 
 pub(crate) struct Executors {
@@ -257,7 +249,7 @@ impl ShardThread {
             (None, _) => GlommioPlacement::Fenced(CpuSet::online().map_err(failed)?),
         };
         let builder =
-            LocalExecutorBuilder::new(placement).io_memory(self.config.io_memory).preempt_timer(TURN);
+            LocalExecutorBuilder::new(placement).io_memory(self.config.io_memory).preempt_timer(TURN_MAX);
         let builder = match self.config.idle {
             Idle::Park => builder,
             Idle::Spin(spin) => builder.spin_before_park(spin),
@@ -290,7 +282,7 @@ impl ShardThread {
         drop(helpers);
     }
 
-    fn shard(&self) -> Result<(Shard, [glommio::Task<()>; 2]), StartError> {
+    fn shard(&self) -> Result<(Shard, Vec<glommio::Task<()>>), StartError> {
         let failed = |error| refusal::from_ring(&self.config, self.shard, &error);
         let spin = match self.config.idle {
             Idle::Park => Duration::ZERO,
@@ -303,21 +295,25 @@ impl ShardThread {
             glommio::executor().create_task_queue(Shares::Static(shares), latency, name)
         };
         let shard = Shard {
-            network: queue(NETWORK_SHARES, Latency::Matters(NETWORK_LATENCY), "network"),
+            network: queue(NETWORK_SHARES, Latency::Matters(TURN_MAX), "network"),
             storage: queue(STORAGE_SHARES, Latency::NotImportant, "storage"),
             background: queue(BACKGROUND_SHARES, Latency::NotImportant, "background"),
             ring: ring.clone(),
             tasks: Rc::default(),
         };
-        let reaping = queue(NETWORK_SHARES, Latency::Matters(NETWORK_LATENCY), "ring");
-        let helpers = [schedule(reaping, ring.drive(completions)), schedule(reaping, stay_awake())];
+        let reaping = queue(NETWORK_SHARES, Latency::Matters(TURN_MAX), "ring");
+        let alarms =
+            (0..ALARMS).map(|number| schedule(reaping, stay_awake(ALARM_INTERVAL / ALARMS * number)));
+        let mut helpers: Vec<_> = alarms.collect();
+        helpers.push(schedule(reaping, ring.drive(completions)));
         Ok((shard, helpers))
     }
 }
 
-async fn stay_awake() {
+async fn stay_awake(phase: Duration) {
+    glommio::timer::sleep(phase).await;
     loop {
-        glommio::timer::sleep(SLEEP_MAX).await;
+        glommio::timer::sleep(ALARM_INTERVAL).await;
     }
 }
 

@@ -21,3 +21,4 @@ mod slots;
 pub(crate) mod socket;
 mod tasks;
 pub(crate) mod timer;
+mod turn;

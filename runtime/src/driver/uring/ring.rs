@@ -18,7 +18,7 @@ use io_uring::{IoUring, squeue};
 use rustix::event::EventfdFlags;
 
 use super::slots::{Hold, Landing, Memory, Slots};
-use super::timer;
+use super::{timer, turn};
 use crate::sync::Notify;
 use crate::timer::Instant;
 
@@ -153,6 +153,7 @@ impl Ring {
                 continue;
             }
             let readable = completions.readable().await;
+            turn::looked();
             readable.expect("an eventfd can be watched for as long as its executor lives");
             // Empty if what it counted was reaped by a look ahead of it.
             let _ = rustix::io::read(completions.get_ref(), &mut [0; 8]);

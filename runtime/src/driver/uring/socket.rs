@@ -14,7 +14,7 @@ use rustix::net::{
     SocketType, sockopt,
 };
 
-use crate::executor::yield_if_needed;
+use super::turn::{self, yield_if_needed};
 
 /// How many connections may wait to be accepted; the kernel lowers it to what it allows.
 const BACKLOG: i32 = 4096;
@@ -36,11 +36,15 @@ fn watch(descriptor: OwnedFd) -> io::Result<PollableFd<OwnedFd>> {
 }
 
 async fn readable(socket: &PollableFd<OwnedFd>) -> io::Result<()> {
-    socket.readable().await.map_err(io::Error::from)
+    let ready = socket.readable().await;
+    turn::looked();
+    ready.map_err(io::Error::from)
 }
 
 async fn writable(socket: &PollableFd<OwnedFd>) -> io::Result<()> {
-    socket.writable().await.map_err(io::Error::from)
+    let ready = socket.writable().await;
+    turn::looked();
+    ready.map_err(io::Error::from)
 }
 
 fn to_socket_addr(address: SocketAddrAny) -> io::Result<SocketAddr> {

@@ -1,0 +1,48 @@
+//! How long tasks run before the executor looks at sockets, rings and timers again.
+//!
+//! glommio ends a turn by an alarm, but 0.12 goes to sleep over tasks that are ready if that alarm rings
+//! before the turn's first task ran, which takes no more than another process on the same core
+//! for that long: at 500 µs a busy machine stalls within seconds. So its alarm is set far off, and a task
+//! that has worked long enough steps back by itself, for as long as it takes the executor to
+//! have looked around once.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use glommio::timer::Timer;
+
+use super::timer;
+use crate::timer::Instant;
+
+/// A task that may be long steps back after this.
+const TURN: Duration = Duration::from_micros(500);
+
+/// For how long: enough to be noticed as a wait.
+const STEP_BACK: Duration = Duration::from_micros(10);
+
+/// When glommio ends a turn by force, for tasks that never step back.
+pub(super) const TURN_MAX: Duration = Duration::from_millis(20);
+
+thread_local! {
+    /// When the executor was last known to have looked around.
+    static LOOKED: Cell<Instant> = const { Cell::new(Instant::from_nanos(0)) };
+}
+
+/// Notes that the executor has just looked around: something it watches for has come.
+pub(super) fn looked() {
+    LOOKED.set(timer::now());
+}
+
+pub(crate) async fn yield_if_needed() {
+    if timer::now() - LOOKED.get() >= TURN {
+        step_back().await;
+    } else {
+        glommio::executor().yield_if_needed().await;
+    }
+}
+
+/// Lets every ready task run, and the executor look around.
+async fn step_back() {
+    Timer::new(STEP_BACK).await;
+    looked();
+}
