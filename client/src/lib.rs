@@ -74,3 +74,8 @@ pub use corrente_protocol::record_batch::RecordBatchBuilder;
 pub use error::{Error, ErrorKind};
 pub use producer::{Producer, ProducerBuilder};
 pub use record::Record;
+
+/// The example in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
