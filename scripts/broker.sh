@@ -75,26 +75,32 @@ start_producer() {
   helper_pids+=("$producer_pid")
 }
 
-# A number of the stats file: sent, acked or failed; 0 before there is one.
-stat_of() { sed -n "s/.*\"$2\" *: *\([0-9]*\).*/\1/p" "$1" 2>/dev/null | grep . || echo 0; }
+# read_stats FILE: sets sent, acked and failed; 0 before the producer wrote them.
+read_stats() {
+  local json=
+  sent=0 acked=0 failed=0
+  { read -r json <"$1"; } 2>/dev/null || true
+  if [[ $json =~ \"sent\":([0-9]+) ]]; then sent=${BASH_REMATCH[1]}; fi
+  if [[ $json =~ \"acked\":([0-9]+) ]]; then acked=${BASH_REMATCH[1]}; fi
+  if [[ $json =~ \"failed\":([0-9]+) ]]; then failed=${BASH_REMATCH[1]}; fi
+}
 
-# kill_in_flight STATS AT: waits until AT records were handed to the SDK, kills the broker while some of them are
-# unacknowledged, and sets sent_at_kill (read before) and acked_at_kill (read after, when no more can come).
+# kill_in_flight STATS AT: waits until AT records were handed to the SDK and some of them are unacknowledged, and kills
+# the broker. Sets sent_at_kill, acked_at_kill and in_flight, a lower bound: what had been handed over shortly before the
+# kill, less all that was ever acknowledged before it or after.
 kill_in_flight() {
-  local stats=$1 at=$2
-  while kill -0 "$producer_pid" 2>/dev/null; do
-    sent_at_kill=$(stat_of "$stats" sent)
-    [ "$sent_at_kill" -lt "$at" ] || [ "$sent_at_kill" -le "$(stat_of "$stats" acked)" ] || break
-    sleep 0.005
+  local stats=$1 at=$2 previous
+  read_stats "$stats"
+  # The file is renewed every 100 ms. A reading that just changed is fresh.
+  while previous=$sent; kill -0 "$producer_pid" 2>/dev/null; do
+    read_stats "$stats"
+    if ((sent != previous && sent >= at && sent > acked)); then break; fi
+    sleep 0.002
   done
-  kill -0 "$producer_pid" 2>/dev/null || die "the producer was done before $at records: nothing to kill a broker under"
+  kill -0 "$producer_pid" 2>/dev/null || die "the producer was done before record $at: nothing to kill a broker under"
   kill_broker
-  # The file is renewed every 100 ms; two equal readings that far apart are the last word.
-  local before=
-  acked_at_kill=$(stat_of "$stats" acked)
-  until [ "$before" = "$acked_at_kill" ]; do
-    before=$acked_at_kill
-    sleep 0.25
-    acked_at_kill=$(stat_of "$stats" acked)
-  done
+  sent_at_kill=$sent
+  # The broker is gone: once two readings, with a renewal between them, are equal, no acknowledgement is on its way.
+  until acked_at_kill=$acked; sleep 0.25; read_stats "$stats"; ((acked == acked_at_kill)); do :; done
+  in_flight=$((sent_at_kill - acked_at_kill))
 }
