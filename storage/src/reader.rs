@@ -44,11 +44,11 @@ pub(crate) async fn read(
         if take_tail(log, &mut slice)? {
             break;
         }
-        if slice.next() >= up_to {
+        let offset = slice.next();
+        // What is not flushed is in the ring, unless the log was fenced meanwhile.
+        if offset >= up_to.min(log.state.borrow().tail.flushed) {
             break;
         }
-        // The ring does not have it any more: the disk has.
-        let offset = slice.next();
         let ahead = log.shard.read_ahead.chunk(log.id, offset);
         let sequential = ahead.is_some() || !slice.is_empty();
         let chunk = match ahead {
@@ -144,7 +144,7 @@ fn fetch_ahead(log: &Rc<LogInner>, chunk: &Rc<Chunk>) {
     }
 }
 
-/// Reads the chunk that holds `offset`, which is flushed. `None` if it is elsewhere by now: ask again. A
+/// Reads the chunk that holds `offset`, which is flushed. `None` if somebody else has read it: ask again. A
 /// fetch ahead of need (`wanted` is false) gives up rather than wait.
 async fn load(log: &Rc<LogInner>, offset: Offset, wanted: bool) -> Result<Option<Rc<Chunk>>, ReadError> {
     let ahead = &log.shard.read_ahead;

@@ -133,12 +133,12 @@ impl Story {
             for (offset, value) in (appended.base_offset.0..).zip(&values) {
                 expected.borrow_mut().sent.push((Offset(offset), value.clone()));
             }
-            if random_u64() % 4 > 0 {
+            if !random_u64().is_multiple_of(4) {
                 continue;
             }
             let flushed = log.flushed_past(Offset(appended.end_offset.0 - 1)).await.expect("flushed");
             self.acknowledge(partition, flushed);
-            if random_u64() % 8 == 0 {
+            if random_u64().is_multiple_of(8) {
                 timer::sleep(Duration::from_micros(random_u64() % 100_000)).await;
             }
             let flushed = usize::try_from(log.flushed_offset().0).unwrap();
