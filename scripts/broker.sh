@@ -97,7 +97,7 @@ kill_in_flight() {
     if ((sent != previous && sent >= at && sent > acked)); then break; fi
     sleep 0.002
   done
-  kill -0 "$producer_pid" 2>/dev/null || die "the producer was done before record $at: nothing to kill a broker under"
+  kill -0 "$producer_pid" 2>/dev/null || die "the producer was done before record $at: no kill would hit anything"
   kill_broker
   sent_at_kill=$sent
   # The broker is gone: once two readings, with a renewal between them, are equal, no acknowledgement is on its way.

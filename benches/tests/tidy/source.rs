@@ -24,9 +24,14 @@ impl RustSource {
         self.path.split('/').next().unwrap_or_default()
     }
 
-    /// Whether the whole file is built for tests only.
+    /// Whether the whole file is built for tests, measurements or examples only.
     pub fn is_test(&self) -> bool {
         is_test(&self.path)
+    }
+
+    /// Whether it is a program of its own around a library: the one that starts a simulated world stands outside it.
+    pub fn is_program(&self) -> bool {
+        self.path.contains("/src/bin/") || self.path.ends_with("/src/main.rs")
     }
 
     /// How many lines the file has without its test items.
@@ -40,7 +45,8 @@ impl RustSource {
 }
 
 fn is_test(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("/benches/")
+    let of_those = |directory| path.contains(directory);
+    path.ends_with("/tests.rs") || ["/tests/", "/benches/", "/examples/"].into_iter().any(of_those)
 }
 
 /// Lines (from 1) of `code` in which `word` stands as a whole identifier.
