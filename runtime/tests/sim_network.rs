@@ -187,6 +187,31 @@ fn a_drawn_reset_reaches_both_ends() {
 }
 
 #[test]
+fn a_reset_met_while_writing_reaches_the_reader_of_the_same_end() {
+    let mut config = WorldConfig::default();
+    config.network.reset_chance = 0.1;
+    let (world, server, client, address) = pair(4, config);
+    server
+        .spawn(move || async move {
+            let listener = Listener::bind(address).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            timer::sleep(LIMIT * 2).await;
+            drop(stream);
+        })
+        .detach();
+    let read = world.run(&client, LIMIT, move || async move {
+        timer::sleep(Duration::from_millis(1)).await;
+        let (mut reader, mut writer) = Stream::connect(address).await.unwrap().into_split();
+        let reading = executor::spawn(async move { reader.read(&mut BytesMut::with_capacity(10)).await });
+        while writer.write_all(&[Bytes::from_static(b"hello")]).await.is_ok() {
+            timer::sleep(Duration::from_millis(1)).await;
+        }
+        reading.await.unwrap_err().kind()
+    });
+    assert_eq!(read, Ok(io::ErrorKind::ConnectionReset));
+}
+
+#[test]
 fn a_stream_moves_to_another_shard_with_nothing_lost() {
     let (world, server, client, address) = pair(2, WorldConfig::default());
     server

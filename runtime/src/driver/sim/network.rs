@@ -238,27 +238,45 @@ impl WorldState {
     ) -> Poll<io::Result<usize>> {
         // Declared before the borrow, so dropped after it.
         let _outdated_writer: Option<Waker>;
-        let network = &mut *self.network.borrow_mut();
-        let Some(stream) = network.stream(connection) else {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        };
-        let [from, to] = stream.way_from(connection.end);
-        if stream.ends[connection.end].broken {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        let outbound = &mut stream.ends[1 - connection.end].inbound;
-        if outbound.sent_end() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let room = outbound.room(self.config.network.buffer_bytes);
-        if room == 0 {
-            _outdated_writer = outbound.writer.replace(cx.waker().clone());
-            return Poll::Pending;
-        }
-        if from != to && self.chance(self.config.network.reset_chance) {
+        let reader = {
+            let network = &mut *self.network.borrow_mut();
+            let Some(stream) = network.stream(connection) else {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            };
+            let [from, to] = stream.way_from(connection.end);
+            if stream.ends[connection.end].broken {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            let outbound = &mut stream.ends[1 - connection.end].inbound;
+            if outbound.sent_end() {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let room = outbound.room(self.config.network.buffer_bytes);
+            if room == 0 {
+                _outdated_writer = outbound.writer.replace(cx.waker().clone());
+                return Poll::Pending;
+            }
+            if from == to || !self.chance(self.config.network.reset_chance) {
+                return Poll::Ready(Ok(self.send(outbound, connection, [from, to], chunks, skip, room)));
+            }
             self.break_stream(stream, connection);
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
+            stream.ends[connection.end].inbound.reader.take()
+        };
+        // Whoever waits for bytes at this end learns as well that none will come.
+        reader.into_iter().for_each(Waker::wake);
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    /// Puts what there is room for into the pipe, and sends it off in as many segments as drawn.
+    fn send(
+        &self,
+        outbound: &mut Pipe,
+        connection: Connection,
+        [from, to]: [usize; 2],
+        chunks: &[Bytes],
+        skip: usize,
+        room: usize,
+    ) -> usize {
         let sent = self.fill_pipe(outbound, connection, chunks, skip, room);
         let mut rest = sent;
         while rest > 0 {
@@ -268,7 +286,7 @@ impl WorldState {
             self.dispatch(outbound, from, to, Event::Deliver(connection.peer()));
             rest -= segment;
         }
-        Poll::Ready(Ok(sent))
+        sent
     }
 
     fn fill_pipe(
