@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ pub struct ProduceArgs {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "2m")]
     delivery_timeout: Duration,
     /// Bytes that may be unacknowledged at once.
-    #[arg(long, value_name = "B", value_parser = parse_bytes, default_value = "32MiB")]
+    #[arg(long, value_name = "B", value_parser = parse_unacked, default_value = "32MiB")]
     max_unacked: usize,
     /// Keep {"sent":N,"acked":N,"failed":N} in this file, renewed every 100 ms.
     #[arg(long, value_name = "FILE")]
@@ -86,11 +87,21 @@ struct Summary {
 /// Records of one block of input.
 struct Parsed {
     records: Vec<Record>,
+    /// How many of them are handed to the SDK at once.
+    group_records_max: usize,
     input_bytes: u64,
 }
 
 /// Blocks of input that may wait for the SDK.
 const BLOCKS_WAITING_MAX: usize = 2;
+/// Lines of text are alike: what refuses one refuses all, so many go at once. A JSON line may be refused for itself, and
+/// those before it are to be sent.
+const TEXT_GROUP_RECORDS_MAX: usize = 512;
+const JSON_GROUP_RECORDS_MAX: usize = 1;
+/// A group that takes more bytes is a single record.
+const GROUP_BYTES_MAX: usize = 64 * 1024;
+/// The least that may be unacknowledged: room for a group and for all that the SDK counts beside its bytes.
+const UNACKED_BYTES_MIN: usize = 256 * 1024;
 /// A line beyond this cannot be a record: it does not fit a frame of 16 MiB, the most that brokers take by default.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024 - 64 * 1024;
 /// How many characters of JSON one byte of a record may take, as in \u0000.
@@ -158,13 +169,16 @@ async fn send_all(
             Ok(block) => block,
             Err(error) => return Some(error.to_string()),
         };
-        for record in block.records {
-            match producer.send(record).await {
-                // The producer itself counts what becomes of it.
+        let mut records = block.records.into_iter().peekable();
+        while records.peek().is_some() {
+            let group = next_group(&mut records, block.group_records_max);
+            let count = group.len() as u64;
+            match producer.send_batch(group).await {
+                // The producer itself counts what becomes of them.
                 Ok(ticket) => drop(ticket),
                 Err(error) => return Some(error.to_string()),
             }
-            sent.fetch_add(1, Ordering::Relaxed);
+            sent.fetch_add(count, Ordering::Relaxed);
         }
         progress.advance(block.input_bytes);
         progress.say(|| format!("{} acknowledged", producer.report().acked));
@@ -173,6 +187,19 @@ async fn send_all(
         }
     }
     None
+}
+
+/// At least one record, and no more than a small part of what may be unacknowledged.
+fn next_group(records: &mut Peekable<impl Iterator<Item = Record>>, records_max: usize) -> Vec<Record> {
+    let mut group = Vec::with_capacity(records_max);
+    let mut bytes = 0;
+    while group.len() < records_max && bytes < GROUP_BYTES_MAX {
+        let fits = |record: &Record| group.is_empty() || bytes + record.size() <= GROUP_BYTES_MAX;
+        let Some(record) = records.next_if(fits) else { break };
+        bytes += record.size();
+        group.push(record);
+    }
+    group
 }
 
 impl Summary {
@@ -250,6 +277,10 @@ fn find(line: &[u8], delimiter: &[u8]) -> Option<usize> {
 /// Reads until the end, the first trouble, or until nobody listens any more.
 fn read(input: Box<dyn Read + Send>, shape: &RecordShape, blocks: &mpsc::Sender<Result<Parsed, InputError>>) {
     let mut lines = Lines::new(input, shape.line_bytes_max());
+    let group_records_max = match shape.format {
+        InputFormat::Text => TEXT_GROUP_RECORDS_MAX,
+        InputFormat::Json => JSON_GROUP_RECORDS_MAX,
+    };
     loop {
         let block = match lines.next_block() {
             Ok(Some(block)) => block,
@@ -270,7 +301,10 @@ fn read(input: Box<dyn Read + Send>, shape: &RecordShape, blocks: &mpsc::Sender<
                 }
             }
         }
-        if blocks.blocking_send(Ok(Parsed { records, input_bytes: block.input_bytes })).is_err() {
+        if blocks
+            .blocking_send(Ok(Parsed { records, group_records_max, input_bytes: block.input_bytes }))
+            .is_err()
+        {
             return;
         }
         if let Some(error) = malformed {
@@ -309,6 +343,15 @@ fn write_stats(path: &Path, sent: u64, acked: u64, failed: u64) -> Result<()> {
     let text = serde_json::json!({ "sent": sent, "acked": acked, "failed": failed }).to_string();
     fs::write(&unfinished, text).with_context(|| format!("writing {}", path.display()))?;
     fs::rename(&unfinished, path).with_context(|| format!("writing {}", path.display()))
+}
+
+fn parse_unacked(text: &str) -> Result<usize, String> {
+    match parse_bytes(text)? {
+        bytes if bytes < UNACKED_BYTES_MIN => {
+            Err(format!("{bytes} bytes are fewer than {UNACKED_BYTES_MIN}"))
+        }
+        bytes => Ok(bytes),
+    }
 }
 
 fn parse_delimiter(text: &str) -> Result<Delimiter, String> {
@@ -370,6 +413,17 @@ mod tests {
             shape.record(Bytes::from_static(b"v")).unwrap(),
             Record::value("v").header("h", "1").partition(3)
         );
+    }
+
+    #[test]
+    fn groups_are_bounded_in_records_and_bytes_and_keep_the_order() {
+        let sizes = [10, 10, 10, 60_000, 10_000, 200_000, 1];
+        let mut records = sizes.map(|size| Record::value(vec![b'x'; size])).into_iter().peekable();
+        let mut groups = Vec::new();
+        while records.peek().is_some() {
+            groups.push(next_group(&mut records, 2).iter().map(Record::size).collect::<Vec<_>>());
+        }
+        assert_eq!(groups, [vec![10, 10], vec![10, 60_000], vec![10_000], vec![200_000], vec![1]]);
     }
 
     #[test]
