@@ -33,6 +33,11 @@ impl Call {
         !deadline.is_zero() && self.received.elapsed() > deadline
     }
 
+    /// Waits while the peer has too many answers to take.
+    pub async fn room(&self) {
+        self.connection.room().await;
+    }
+
     /// Answers. `memory` is what the payload pins until it is sent.
     pub async fn answer<M: Message>(self, response: &M, memory: Option<Permit>) {
         self.answer_with_receipt(response, Durability::Received, memory).await;

@@ -225,6 +225,11 @@ impl Connection {
         Ok(true)
     }
 
+    /// Waits while the peer has too many answers to take.
+    pub async fn room(&self) {
+        self.outbox.room().await;
+    }
+
     /// Sends a response frame; `permit` is the memory that its payload pins.
     pub async fn respond(&self, frame: Vec<Bytes>, permit: Option<Permit>) {
         self.outbox.send(frame, permit).await;

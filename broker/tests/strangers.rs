@@ -177,6 +177,25 @@ fn a_count_larger_than_its_body_is_refused_before_anything_is_allocated() {
 }
 
 #[test]
+fn a_body_full_of_small_elements_does_not_become_many_times_its_size() {
+    story(1, || async {
+        let mut client = Client::connect(ShardId(0)).await;
+        // A million topic names of one letter.
+        let mut body = vec![1];
+        body.extend_from_slice(&1_000_000_u32.to_le_bytes());
+        body.extend(b"\x01\0\0\0t".repeat(1_000_000));
+        body.extend_from_slice(&[0; 2]);
+        let body_len = u32::try_from(body.len()).expect("5 MB");
+        client.send_bytes(header(4, body_len).encode().to_vec()).await;
+        client.send_bytes(body).await;
+        let (code, line) = client.refusal().await;
+        assert_eq!(code, ErrorCode::InvalidRequest);
+        assert_eq!(line, "a list of 1000000 elements is longer than the 10000 allowed in a request");
+        client.call(&MetadataRequest { topics: None }).await;
+    });
+}
+
+#[test]
 fn damaged_batches_are_refused_and_nothing_of_them_is_kept() {
     story(1, || async {
         let mut client = Client::connect(ShardId(0)).await;

@@ -79,7 +79,7 @@ fn refusal_line(api: ApiKey, version: u16) -> String {
 
 /// Decodes the body, or answers the call with what is wrong in it.
 async fn decode<R: Request>(call: Call, body: Bytes) -> Option<(Call, R)> {
-    match R::decode(call.header.version, body) {
+    match R::decode_bounded(call.header.version, body) {
         Ok(request) => Some((call, request)),
         Err(error) => {
             call.refuse(error.error_code(), error.to_string()).await;
@@ -97,5 +97,10 @@ where
 {
     let Some((call, request)) = decode::<R>(call, body).await else { return };
     let response = handle(shard.clone(), request);
-    spawn(async move { call.answer(&response.await, None).await }).detach();
+    spawn(async move {
+        // A short question may have a long answer: none is made while the peer does not take the earlier ones.
+        call.room().await;
+        call.answer(&response.await, None).await
+    })
+    .detach();
 }

@@ -171,15 +171,22 @@ pub trait Message: Sized {
 
     /// The message whose whole body this is. Payloads are slices of `body`.
     fn decode(version: u16, body: Bytes) -> Result<Self, DecodeError> {
-        if version > Self::NEWEST_VERSION {
-            return Err(DecodeError::UnsupportedVersion { version, newest: Self::NEWEST_VERSION });
-        }
-        let mut reader = Reader::new(body);
-        let message = Self::read(version, &mut reader)?;
-        reader.finish()?;
-        Ok(message)
+        read_whole(version, Reader::new(body))
     }
 }
+
+fn read_whole<M: Message>(version: u16, mut reader: Reader) -> Result<M, DecodeError> {
+    if version > M::NEWEST_VERSION {
+        return Err(DecodeError::UnsupportedVersion { version, newest: M::NEWEST_VERSION });
+    }
+    let message = M::read(version, &mut reader)?;
+    reader.finish()?;
+    Ok(message)
+}
+
+/// The most elements that a list in a request may have. The smallest elements take a few bytes on the wire and some
+/// hundred in memory and in the answer: without this bound a body that is let in could become many times its size.
+pub const REQUEST_LIST_LEN_MAX: usize = 10_000;
 
 /// The body of a request; names its api and its response.
 pub trait Request: Message {
@@ -187,6 +194,11 @@ pub trait Request: Message {
     const API: ApiKey;
     /// What answers it.
     type Response: Message;
+
+    /// [`Message::decode`] as whoever serves strangers does it: lists are bounded by [`REQUEST_LIST_LEN_MAX`].
+    fn decode_bounded(version: u16, body: Bytes) -> Result<Self, DecodeError> {
+        read_whole(version, Reader::with_lists_up_to(REQUEST_LIST_LEN_MAX, body))
+    }
 }
 
 /// An outcome with nothing else to say: the error, and more about it in the one tagged field.
@@ -285,6 +297,32 @@ mod tests {
         assert_eq!(ApiKey::Unknown(999).refuse(0), Some(ErrorCode::UnsupportedApi));
         let error = MetadataRequest::decode(1, Bytes::new()).unwrap_err();
         assert_eq!(error, DecodeError::UnsupportedVersion { version: 1, newest: 0 });
+    }
+
+    #[test]
+    fn a_list_in_a_request_is_bounded_and_one_in_a_response_is_not() {
+        let partition = |index| ListOffsetsPartition {
+            topic: crate::ids::TopicId([7; 16]),
+            partition: crate::ids::PartitionIndex(index),
+            spec: OffsetSpec::Latest,
+        };
+        let asking_for = |len: u32| {
+            let mut writer = Writer::new();
+            ListOffsetsRequest { partitions: (0..len).map(partition).collect() }.encode(0, &mut writer);
+            Bytes::from(writer.finish().concat())
+        };
+        let longest = asking_for(10_000);
+        assert_eq!(
+            ListOffsetsRequest::decode_bounded(0, longest.clone()),
+            ListOffsetsRequest::decode(0, longest)
+        );
+        let error = ListOffsetsRequest::decode_bounded(0, asking_for(10_001)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a list of 10001 elements is longer than the 10000 allowed in a request"
+        );
+        assert_eq!(error.error_code(), ErrorCode::InvalidRequest);
+        assert!(ListOffsetsRequest::decode(0, asking_for(10_001)).is_ok());
     }
 
     proptest! {

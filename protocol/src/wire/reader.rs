@@ -28,6 +28,14 @@ pub enum DecodeError {
         /// Bytes that are left.
         remaining: usize,
     },
+    /// A list is longer than whoever reads is ready for.
+    #[error("a list of {count} elements is longer than the {list_len_max} allowed in a request")]
+    ListTooLong {
+        /// Elements claimed.
+        count: usize,
+        /// Elements allowed.
+        list_len_max: usize,
+    },
     /// Bytes follow the last field.
     #[error("{count} bytes follow the last field")]
     TrailingBytes {
@@ -84,12 +92,18 @@ impl DecodeError {
 #[derive(Clone, Debug)]
 pub struct Reader {
     rest: Bytes,
+    list_len_max: usize,
 }
 
 impl Reader {
     /// Begins at the first byte of `body`.
     pub fn new(body: Bytes) -> Reader {
-        Reader { rest: body }
+        Reader::with_lists_up_to(usize::MAX, body)
+    }
+
+    /// Refuses lists of more than `list_len_max` elements before it takes any room for them.
+    pub fn with_lists_up_to(list_len_max: usize, body: Bytes) -> Reader {
+        Reader { rest: body, list_len_max }
     }
 
     /// Bytes not read yet.
@@ -186,7 +200,8 @@ impl Reader {
         if self.bool()? { read(self).map(Some) } else { Ok(None) }
     }
 
-    /// A count of four bytes, refused if that many elements of `element_len_min` bytes (at least 1) cannot follow.
+    /// A count of four bytes, refused if that many elements of `element_len_min` bytes (at least 1) cannot follow, or
+    /// if it is more than this reader takes.
     pub fn count(&mut self, element_len_min: usize) -> Result<usize, DecodeError> {
         debug_assert!(element_len_min > 0, "an element of no bytes bounds nothing");
         let count = self.u32()?;
@@ -194,6 +209,9 @@ impl Reader {
         let elements = usize::try_from(count).unwrap_or(usize::MAX);
         if elements > remaining / element_len_min.max(1) {
             return Err(DecodeError::CountTooLarge { count, element_len_min, remaining });
+        }
+        if elements > self.list_len_max {
+            return Err(DecodeError::ListTooLong { count: elements, list_len_max: self.list_len_max });
         }
         Ok(elements)
     }
@@ -229,7 +247,7 @@ impl Reader {
                 return Err(DecodeError::TagOrder { tag, previous });
             }
             previous = Some(tag);
-            let mut value = Reader::new(self.bytes()?);
+            let mut value = Reader::with_lists_up_to(self.list_len_max, self.bytes()?);
             if field(tag, &mut value)? {
                 value.finish()?;
             }
