@@ -86,8 +86,8 @@ read_stats() {
 }
 
 # kill_in_flight STATS AT: waits until AT records were handed to the SDK and some of them are unacknowledged, and kills
-# the broker. Sets sent_at_kill, acked_at_kill and in_flight, a lower bound: what had been handed over shortly before the
-# kill, less all that was ever acknowledged before it or after.
+# the broker. Sets sent_at_kill, acked_at_kill and in_flight, a lower bound: what had been handed over shortly before
+# the kill, less all that was ever acknowledged before it or after.
 kill_in_flight() {
   local stats=$1 at=$2 previous
   read_stats "$stats"

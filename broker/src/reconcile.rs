@@ -81,7 +81,11 @@ async fn remove(shard: &Rc<Shard>, id: TopicPartition) {
         return;
     }
     if let Err(error) = shard.storage.delete_log(id).await {
-        tracing::warn!(partition = %id, %error, "a removed partition's log is still on disk; the next start removes it");
+        tracing::warn!(
+            partition = %id,
+            %error,
+            "a removed partition's log is still on disk; the next start removes it"
+        );
     }
 }
 

@@ -38,7 +38,8 @@ pub struct ClientBuilder {
 }
 
 impl Client {
-    /// Settings for a client of the cluster that these brokers, `host:port` each, belong to. One that answers is enough.
+    /// Settings for a client of the cluster that these brokers, `host:port` each, belong to. One that answers is
+    /// enough.
     pub fn builder<S: Into<String>>(brokers: impl IntoIterator<Item = S>) -> ClientBuilder {
         ClientBuilder {
             bootstrap: brokers.into_iter().map(Into::into).collect(),

@@ -274,7 +274,8 @@ mod tests {
             .applied_maybe(true);
         assert_eq!(
             error.to_string(),
-            "produce orders/3 at 127.0.0.1:7400 failed after 4 attempts in 1.204 s: connection reset (may have been applied)"
+            "produce orders/3 at 127.0.0.1:7400 failed after 4 attempts in 1.204 s: connection reset \
+             (may have been applied)"
         );
         assert!(error.is_retryable());
         assert!(error.maybe_applied());

@@ -31,8 +31,8 @@
 //!
 //! # What is promised
 //!
-//! * A [`Ticket`] resolves to a receipt only when the broker has reached the durability that was asked for; the default is
-//!   [`Durability::IsrFlushed`].
+//! * A [`Ticket`] resolves to a receipt only when the broker has reached the durability that was asked for; the default
+//!   is [`Durability::IsrFlushed`].
 //! * Records of one partition are appended in the order they were sent. A batch whose acknowledgement was lost is sent
 //!   again and may then stand twice.
 //! * Checksums of fetched batches are verified before any record is handed out.

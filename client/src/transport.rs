@@ -166,7 +166,8 @@ struct Driver {
     events_in: mpsc::Sender<Event>,
     news: Arc<Notify>,
     connections: BTreeMap<ConnectionId, Socket>,
-    /// The core has no more requests in flight on a connection than this, and a hello: a writer's queue never overflows.
+    /// The core has no more requests in flight on a connection than this, and a hello: a writer's queue never
+    /// overflows.
     writes_max: usize,
     replies: BTreeMap<CallId, oneshot::Sender<Result<CallResponse, Error>>>,
     rooms: BTreeMap<ProducerId, Arc<Semaphore>>,

@@ -24,7 +24,8 @@ impl Pacer {
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         #[expect(
             deprecated,
-            reason = "the one safe constructor; it is unsound only if somebody else closes the descriptor, and this one is owned here"
+            reason = "the one safe constructor; it is unsound only if somebody else closes the descriptor, which is \
+                      owned here"
         )]
         let timer = AsyncFd::new(timer)?;
         Ok(Pacer { timer })

@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn a_stall_is_charged_to_every_record_it_delayed() {
         let recorder = run_against_a_stalled_target(1_000);
-        // Half of the thousand records were due during or just after the stall: without the schedule only one would be slow.
+        // Half of the thousand records were due during or just after the stall: without the schedule only one would be
+        // slow.
         let delayed = recorder.latency_ns().count_between(1_000_000, u64::MAX);
         assert!((500..=520).contains(&delayed), "{delayed} records show the stall");
         assert!(recorder.latency_ns().value_at_quantile(0.75) > 200_000_000);

@@ -136,8 +136,8 @@ fn compress_lz4(data: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-/// What was compressed into `data`, if it is at most `len_max` bytes. Without compression, `data` themselves, however many
-/// they are.
+/// What was compressed into `data`, if it is at most `len_max` bytes. Without compression, `data` themselves, however
+/// many they are.
 pub fn decompress(compression: Compression, data: &Bytes, len_max: usize) -> Result<Bytes, DecompressError> {
     match compression {
         Compression::None => Ok(data.clone()),
@@ -173,7 +173,8 @@ fn read_bounded(
 
 /// In one piece, and so without the window (up to 128 MiB, as the input claims) that a stream decoder takes.
 ///
-/// The size a frame claims is only where the room begins; it then grows fourfold until the data fit or the bound is hit.
+/// The size a frame claims is only where the room begins; it then grows fourfold until the data fit or the bound is
+/// hit.
 fn decompress_zstd(data: &[u8], len_max: usize) -> Result<Bytes, DecompressError> {
     const ROOM_MIN: usize = 64 * 1024;
     let compression = Compression::Zstd;
@@ -254,7 +255,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn data_survive(codec in 1_usize..5, word in proptest::collection::vec(any::<u8>(), 1..50), times in 1_usize..3_000) {
+        fn data_survive(
+            codec in 1_usize..5,
+            word in proptest::collection::vec(any::<u8>(), 1..50),
+            times in 1_usize..3_000,
+        ) {
             let codec = Compression::ALL[codec];
             let data = word.repeat(times);
             if let Some(compressed) = compress(codec, &data) {

@@ -386,14 +386,16 @@ mod tests {
     prop_compose! {
         fn any_request_header()(api: u16, version: u16, flags: u16, correlation_id: u64, deadline_ms: u32,
                                 durability in any_durability(), body_len: u32) -> RequestHeader {
-            RequestHeader { api: ApiKey::from_code(api), version, flags, correlation_id, deadline_ms, durability, body_len }
+            let api = ApiKey::from_code(api);
+            RequestHeader { api, version, flags, correlation_id, deadline_ms, durability, body_len }
         }
     }
 
     prop_compose! {
         fn any_response_header()(api: u16, version: u16, flags: u16, correlation_id: u64, throttle_ms: u32,
                                  receipt in any_durability(), body_len: u32) -> ResponseHeader {
-            ResponseHeader { api: ApiKey::from_code(api), version, flags, correlation_id, throttle_ms, receipt, body_len }
+            let api = ApiKey::from_code(api);
+            ResponseHeader { api, version, flags, correlation_id, throttle_ms, receipt, body_len }
         }
     }
 

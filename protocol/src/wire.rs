@@ -1,8 +1,8 @@
 //! Reading and writing the bodies of requests and responses.
 //!
 //! All numbers are little-endian. A [`Reader`] checks every length and every count against the bytes that are there
-//! before anything is allocated, and hands out payloads as slices of the body. A [`Writer`] copies small values and takes
-//! large payloads over as they are. Neither knows what a field means; [`crate::api`] does.
+//! before anything is allocated, and hands out payloads as slices of the body. A [`Writer`] copies small values and
+//! takes large payloads over as they are. Neither knows what a field means; [`crate::api`] does.
 
 mod reader;
 mod writer;

@@ -1,7 +1,7 @@
 //! The bytes of every message, hello, frame and batch, held against files that change only when the protocol does.
 //!
-//! `CORRENTE_GOLDEN_REWRITE=1 cargo test -p corrente-protocol --test golden` writes the files anew. A file of a released
-//! version never changes: a new layout is a new version and a new file.
+//! `CORRENTE_GOLDEN_REWRITE=1 cargo test -p corrente-protocol --test golden` writes the files anew. A file of a
+//! released version never changes: a new layout is a new version and a new file.
 
 #![allow(clippy::disallowed_methods, reason = "reads and writes the golden files, on no shard")]
 

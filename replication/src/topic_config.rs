@@ -134,7 +134,10 @@ pub const TOPIC_CONFIGS: &[ConfigSpec] = &[
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// No such config, and perhaps one that is spelt alike.
-    #[error("unknown config {key:?}{}", nearest.map(|nearest| format!(", did you mean {nearest:?}")).unwrap_or_default())]
+    #[error(
+        "unknown config {key:?}{}",
+        nearest.map(|nearest| format!(", did you mean {nearest:?}")).unwrap_or_default()
+    )]
     UnknownKey {
         /// The key, shortened if it is long.
         key: String,

@@ -197,7 +197,8 @@ pub enum StartError {
     },
     /// The rings do not fit into the memory this user may lock.
     #[error(
-        "the memlock limit of {limit_kib} KiB is too low for {shards} shards, which need about {needed_kib} KiB: raise it with `ulimit -l` or LimitMEMLOCK="
+        "the memlock limit of {limit_kib} KiB is too low for {shards} shards, which need about {needed_kib} KiB: \
+         raise it with `ulimit -l` or LimitMEMLOCK="
     )]
     MemlockTooLow {
         /// `RLIMIT_MEMLOCK` in KiB.

@@ -283,7 +283,8 @@ impl Core {
 
     fn answered(&mut self, now: Micros, mut answer: Answer) {
         let hub = &mut self.hub;
-        tracing::debug!(correlation = answer.correlation, api = ?answer.header.api, bytes = answer.body.len(), "answer");
+        let (correlation, api, bytes) = (answer.correlation, answer.header.api, answer.body.len());
+        tracing::debug!(correlation, ?api, bytes, "answer");
         match std::mem::replace(&mut answer.request.owner, Owner::Metadata) {
             Owner::Metadata => hub.metadata_answered(now, &answer),
             Owner::Call(id) => self.calls.answered(now, hub, id, &answer),

@@ -72,7 +72,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn request_survives(name in any_text(), set in any_configs(), unset in vec(any_text(), 0..3), validate_only: bool) {
+        fn request_survives(
+            name in any_text(),
+            set in any_configs(),
+            unset in vec(any_text(), 0..3),
+            validate_only: bool,
+        ) {
             assert_survives(&AlterTopicRequest { name, set, unset, validate_only });
         }
 

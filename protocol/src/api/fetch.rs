@@ -175,13 +175,14 @@ mod tests {
             -> FetchPartition
         {
             let leader_epoch = epoch.map(LeaderEpoch);
-            FetchPartition { topic, partition: PartitionIndex(partition), offset: Offset(offset), max_bytes, leader_epoch }
+            let partition = PartitionIndex(partition);
+            FetchPartition { topic, partition, offset: Offset(offset), max_bytes, leader_epoch }
         }
     }
 
     prop_compose! {
-        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(), message in any_message(),
-            high_watermark: u64, start: u64, run in any_payload()) -> FetchPartitionResponse
+        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(),
+            message in any_message(), high_watermark: u64, start: u64, run in any_payload()) -> FetchPartitionResponse
         {
             FetchPartitionResponse {
                 topic, partition: PartitionIndex(partition), error, message, high_watermark: Offset(high_watermark),
@@ -213,7 +214,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn request_survives(max_wait_ms: u32, min_bytes: u32, max_bytes: u32, partitions in vec(any_partition(), 0..4)) {
+        fn request_survives(
+            max_wait_ms: u32,
+            min_bytes: u32,
+            max_bytes: u32,
+            partitions in vec(any_partition(), 0..4),
+        ) {
             assert_survives(&FetchRequest { max_wait_ms, min_bytes, max_bytes, partitions });
         }
 

@@ -191,8 +191,8 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(), message in any_message(),
-            offset: u64, timestamp_ms: i64, epoch: u32) -> ListOffsetsPartitionResponse
+        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(),
+            message in any_message(), offset: u64, timestamp_ms: i64, epoch: u32) -> ListOffsetsPartitionResponse
         {
             ListOffsetsPartitionResponse {
                 topic, partition: PartitionIndex(partition), error, message, offset: Offset(offset), timestamp_ms,

@@ -1,7 +1,7 @@
 //! Requests and responses, one file for each api.
 //!
-//! A type here is what its bytes mean and nothing more: it is not checked against any topic, and names that a broker has
-//! to judge stay plain text. Each file holds the request, the response and their bytes side by side.
+//! A type here is what its bytes mean and nothing more: it is not checked against any topic, and names that a broker
+//! has to judge stay plain text. Each file holds the request, the response and their bytes side by side.
 
 pub mod add_partitions;
 pub mod alter_topic;

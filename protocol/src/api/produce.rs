@@ -176,8 +176,9 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(), message in any_message(),
-            base: u64, end: u64, log_append_time_ms: i64, start: u64, receipt in 0_u8..4) -> ProducePartitionResponse
+        fn any_partition_response()(topic in any_topic(), partition: u32, error in any_error(),
+            message in any_message(), base: u64, end: u64, log_append_time_ms: i64, start: u64,
+            receipt in 0_u8..4) -> ProducePartitionResponse
         {
             ProducePartitionResponse {
                 topic, partition: PartitionIndex(partition), error, message, base_offset: Offset(base),

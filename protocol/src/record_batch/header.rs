@@ -70,8 +70,8 @@ impl Attributes {
     }
 }
 
-/// The header of one batch, as it stands there. Until a leader stamped it, base offset and leader epoch are whatever the
-/// producer wrote.
+/// The header of one batch, as it stands there. Until a leader stamped it, base offset and leader epoch are whatever
+/// the producer wrote.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordBatchHeader {
     /// Offset of the first record; bits of a signed number in Kafka.

@@ -43,8 +43,8 @@ impl RecordBatch {
         &self.bytes
     }
 
-    /// Its records, decompressed into at most `len_max` bytes. The bound does not touch records that are not compressed:
-    /// they are there already.
+    /// Its records, decompressed into at most `len_max` bytes. The bound does not touch records that are not
+    /// compressed: they are there already.
     pub fn records(&self, len_max: usize) -> Result<Records, BatchError> {
         let compression =
             self.header.attributes.compression().map_err(|code| BatchError::Compression { code })?;

@@ -28,7 +28,9 @@ fn any_header() -> impl Strategy<Value = Header> {
 }
 
 prop_compose! {
-    fn any_input()(timestamp_ms: i64, key in any_bytes(), value in any_bytes(), headers in vec(any_header(), 0..3)) -> Input {
+    fn any_input()(
+        timestamp_ms: i64, key in any_bytes(), value in any_bytes(), headers in vec(any_header(), 0..3),
+    ) -> Input {
         Input { timestamp_ms, key, value, headers }
     }
 }
@@ -238,9 +240,9 @@ proptest! {
     fn a_header_survives(base: u64, length in 49..i32::MAX, epoch: u32, crc: u32, attributes: u16, delta: i32,
                          times: (i64, i64), producer: (i64, i16, i32), record_count: i32) {
         let header = RecordBatchHeader {
-            base_offset: Offset(base), length, leader_epoch: LeaderEpoch(epoch), crc, attributes: Attributes(attributes),
-            last_offset_delta: delta, base_timestamp_ms: times.0, max_timestamp_ms: times.1, producer_id: producer.0,
-            producer_epoch: producer.1, base_sequence: producer.2, record_count,
+            base_offset: Offset(base), length, leader_epoch: LeaderEpoch(epoch), crc,
+            attributes: Attributes(attributes), last_offset_delta: delta, base_timestamp_ms: times.0,
+            max_timestamp_ms: times.1, producer_id: producer.0, producer_epoch: producer.1, base_sequence: producer.2, record_count,
         };
         prop_assert_eq!(RecordBatchHeader::decode(&header.encode()), Ok(header));
         prop_assert!(header.end_offset() >= header.last_offset());

@@ -38,7 +38,10 @@ fn the_table_of_epochs() {
 proptest! {
     /// A log is the epoch of each of its records; the cache must answer as a walk over them would.
     #[test]
-    fn the_cache_agrees_with_the_records(steps in proptest::collection::vec((1u32..3, 0u64..5), 1..20), cut in 0u64..60) {
+    fn the_cache_agrees_with_the_records(
+        steps in proptest::collection::vec((1u32..3, 0u64..5), 1..20),
+        cut in 0u64..60,
+    ) {
         let mut records: Vec<u32> = Vec::new();
         let mut epochs = LeaderEpochs::new();
         let mut epoch = 0;

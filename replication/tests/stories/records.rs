@@ -110,7 +110,11 @@ proptest! {
     }
 
     #[test]
-    fn damaged_records_are_decoded_or_refused(which in 0usize..6, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn damaged_records_are_decoded_or_refused(
+        which in 0usize..6,
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
         let mut bytes = one_of_each()[which].encode().to_vec();
         let at = at.index(bytes.len());
         bytes[at] = byte;
