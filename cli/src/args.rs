@@ -33,21 +33,18 @@ pub struct Global {
     pub brokers: Vec<String>,
 }
 
+/// A command without a line here describes itself beside its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start a broker.
     Serve(serve::ServeArgs),
     /// Create, list, describe, change and delete topics.
     #[command(subcommand)]
     Topic(topic::TopicCommand),
-    /// Send records, one a line, from stdin or a file.
     Produce(produce::ProduceArgs),
-    /// Print records.
     Consume(consume::ConsumeArgs),
     /// Measure a broker.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
-    /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
 }
 
@@ -90,15 +87,17 @@ mod tests {
             "corrente topic delete t",
             "corrente topic alter t --config a=b --unset c",
             "corrente topic add-partitions t --partitions 9",
-            "corrente produce t --file f --key-delimiter : --header a=b --header c=d --partition 3 --durability received",
+            "corrente produce t --file f --key-delimiter : --header a=b --header c=d --partition 3 \
+             --durability received",
             "corrente produce t --format json",
             "corrente consume t --from earliest --until-end --partition 0 --format %k",
             "corrente consume t --from 17 --format json",
-            "corrente bench produce --records 10 --record-size 256 --batch-records 1 --rate 100 --topic t --partitions 1 \
-             --cpus 1 --json f",
+            "corrente bench produce --records 10 --record-size 256 --batch-records 1 --rate 100 --topic t \
+             --partitions 1 --cpus 1 --json f",
             "corrente bench produce --duration 5s --closed-loop",
             "corrente bench consume --records 10 --topic t --json f",
-            "corrente bench consume --duration 5s --rate 1000 --record-size 100 --batch-records 10 --partitions 2 --cpus 0",
+            "corrente bench consume --duration 5s --rate 1000 --record-size 100 --batch-records 10 --partitions 2 \
+             --cpus 0",
             "corrente bench consume --closed-loop",
             "corrente completions bash",
         ] {

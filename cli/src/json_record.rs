@@ -152,11 +152,12 @@ mod tests {
         let mut out = Vec::new();
         write(&row, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(
-            text,
-            r#"{"key":null,"value":{"base64":"/wA="},"headers":[{"key":"h","value":""}],"timestamp":1,"partition":2,"offset":3}
-"#
-        );
+        let expected = [
+            r#"{"key":null,"value":{"base64":"/wA="},"headers":[{"key":"h","value":""}],"#,
+            r#""timestamp":1,"partition":2,"offset":3}"#,
+            "\n",
+        ];
+        assert_eq!(text, expected.concat());
     }
 
     #[test]

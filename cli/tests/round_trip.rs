@@ -70,7 +70,8 @@ fn json_holds_everything() {
     let input = concat!(
         r#"{"key":null,"value":null,"headers":[],"timestamp":5,"partition":1}"#,
         "\n",
-        r#"{"key":"","value":{"base64":"//4A"},"headers":[{"key":"h","value":null},{"key":"h","value":""}],"timestamp":6,"partition":0}"#,
+        r#"{"key":"","value":{"base64":"//4A"},"headers":[{"key":"h","value":null},{"key":"h","value":""}],"#,
+        r#""timestamp":6,"partition":0}"#,
         "\n",
         r#"{"key":{"base64":"gA=="},"value":"line\nend \"quoted\" \u0000","headers":[],"timestamp":7,"partition":1}"#,
         "\n",

@@ -28,8 +28,9 @@ pub enum BenchCommand {
     Produce(ProduceArgs),
     /// Read records as fast as they come, or measure the way from end to end.
     ///
-    /// A topic that does not exist is created and filled first, with --records records; that is not measured. With --rate,
-    /// records are sent at that rate meanwhile, and latency is from the moment the schedule intended to the reading.
+    /// A topic that does not exist is created and filled first, with --records records; that is not measured. With
+    /// --rate, records are sent at that rate meanwhile, and latency is from the moment the schedule intended to the
+    /// reading.
     Consume(ConsumeArgs),
 }
 

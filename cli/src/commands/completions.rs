@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
+/// Print a completion script for a shell.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// The shell to complete in, for example: corrente completions bash > /etc/bash_completion.d/corrente

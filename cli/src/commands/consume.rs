@@ -13,11 +13,14 @@ use crate::json_record;
 use crate::output::Output;
 use crate::row::Row;
 
+/// Print records.
+///
 /// Prints records as they come, those of a partition in order, until interrupted or until the end that was asked for.
 ///
-/// Directives of a format: %k key, %v value, %h headers, %o offset, %p partition, %t timestamp in milliseconds, %% the sign
-/// itself; escapes: \n \t \r \0 \\ \xHH. With json each record is an object on a line of its own, as `produce --format
-/// json` reads it: keys and values are strings where they are UTF-8, {"base64":"..."} where they are not, and null.
+/// Directives of a format: %k key, %v value, %h headers, %o offset, %p partition, %t timestamp in milliseconds, %% the
+/// sign itself; escapes: \n \t \r \0 \\ \xHH. With json each record is an object on a line of its own, as `produce
+/// --format json` reads it: keys and values are strings where they are UTF-8, {"base64":"..."} where they are not, and
+/// null.
 #[derive(Debug, Args)]
 pub struct ConsumeArgs {
     /// The topic to read.

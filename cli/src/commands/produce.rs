@@ -26,11 +26,13 @@ use crate::output::{Output, one_line};
 use crate::progress::Progress;
 use crate::units::{parse_bytes, parse_duration, parse_pair};
 
+/// Send records, one a line, from stdin or a file.
+///
 /// Sends a record for each line and ends when all are acknowledged, or with an exit code other than 0 when one is not.
 ///
-/// A line is sent as the bytes it holds, without its end. A broker that restarts is ridden through. The command stops at
-/// the first trouble (a line that cannot be a record, a record that cannot be delivered), waits for what was sent before
-/// it, and says how many were acknowledged.
+/// A line is sent as the bytes it holds, without its end. A broker that restarts is ridden through. The command stops
+/// at the first trouble (a line that cannot be a record, a record that cannot be delivered), waits for what was sent
+/// before it, and says how many were acknowledged.
 #[derive(Debug, Args)]
 pub struct ProduceArgs {
     /// The topic to send to.
@@ -39,8 +41,8 @@ pub struct ProduceArgs {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// What a line is: a value (text), or a JSON object (json) like {"key":"k","value":"v","headers":[{"key":"h",
-    /// "value":"w"}],"timestamp":0,"partition":0}. Keys and values are strings, null, or {"base64":"..."} for bytes that are
-    /// not UTF-8; what is absent is null, and the timestamp is the time of sending. An "offset" is ignored.
+    /// "value":"w"}],"timestamp":0,"partition":0}. Keys and values are strings, null, or {"base64":"..."} for bytes
+    /// that are not UTF-8; what is absent is null, and the timestamp is the time of sending. An "offset" is ignored.
     #[arg(long, value_enum, default_value_t = InputFormat::Text)]
     format: InputFormat,
     /// Key and value of a line are parted by the first D; without one the whole line is the value and the key is null.
@@ -94,8 +96,8 @@ struct Parsed {
 
 /// Blocks of input that may wait for the SDK.
 const BLOCKS_WAITING_MAX: usize = 2;
-/// Lines of text are alike: what refuses one refuses all, so many go at once. A JSON line may be refused for itself, and
-/// those before it are to be sent.
+/// Lines of text are alike: what refuses one refuses all, so many go at once. A JSON line may be refused for itself,
+/// and those before it are to be sent.
 const TEXT_GROUP_RECORDS_MAX: usize = 512;
 const JSON_GROUP_RECORDS_MAX: usize = 1;
 /// A group that takes more bytes is a single record.

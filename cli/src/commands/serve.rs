@@ -16,6 +16,8 @@ use tracing_subscriber::EnvFilter;
 use crate::args::Global;
 use crate::units::{CpuList, parse_cpus};
 
+/// Start a broker.
+///
 /// Every setting can be given in the file, as CORRENTE__SECTION__KEY in the environment, or as a flag; the later wins.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -158,7 +160,8 @@ fn resolve(address: &str) -> Result<SocketAddr> {
     found.next().ok_or_else(|| anyhow!("--listen {address}: the name has no address"))
 }
 
-/// A thread of its own writes the lines: a shard never waits for a terminal. If that thread falls behind, lines are lost.
+/// A thread of its own writes the lines: a shard never waits for a terminal. If that thread falls behind, lines are
+/// lost.
 fn start_logs(args: &ServeArgs) -> Result<WorkerGuard> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {}", args.log))?;
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
