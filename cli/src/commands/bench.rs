@@ -52,7 +52,7 @@ struct Common {
     /// Records in each record batch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch_records: u32,
-    /// The topic; created if it is missing. Default: a new one, bench-<random>
+    /// The topic; created if it is missing. Default: a new one named bench- and a random number
     #[arg(long, value_name = "T")]
     topic: Option<String>,
     /// Partitions of a topic that is created.
