@@ -90,8 +90,16 @@ const BOUNDS: [Bound; 11] = [
 ];
 
 /// Columns of the table of runs, by the names of their figures.
-const COLUMNS: [&str; 7] =
-    ["records", "payload", "latency p50", "latency p99", "latency p99.9", "broker CPU", "broker RSS"];
+const COLUMNS: [&str; 8] = [
+    "records",
+    "payload",
+    "latency p50",
+    "latency p99",
+    "latency p99.9",
+    "broker CPU",
+    "broker CPU per record",
+    "broker RSS",
+];
 
 impl Session {
     /// Reads every `round-*` below `directory`.
@@ -183,6 +191,10 @@ impl RunReport {
             let gigabytes = megabytes_per_s * self.seconds / 1000.0;
             if gigabytes > 0.0 {
                 figures.add("broker CPU", "s/GB", broker.cpu_s / gigabytes);
+            }
+            let records = self.records_per_s * self.seconds;
+            if records > 0.0 {
+                figures.add("broker CPU per record", "us", broker.cpu_s * 1e6 / records);
             }
             figures.add("broker RSS", "MiB", broker.rss_bytes / (1024.0 * 1024.0));
         }
