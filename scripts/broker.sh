@@ -5,12 +5,11 @@
 corrente=target/release/corrente
 broker_pid=
 broker=127.0.0.1:0
-helper_pids=()
 
 end_our_processes() {
-  local status=$?
-  local pid
-  for pid in "${helper_pids[@]}" $broker_pid; do
+  local status=$? pid
+  # Only jobs of this shell that still run: a number that was freed may be somebody else's by now.
+  for pid in $(jobs -p); do
     kill -9 "$pid" 2>/dev/null || true
   done
   wait 2>/dev/null || true
@@ -72,7 +71,6 @@ start_producer() {
   rm -f "$stats"
   "$corrente" produce --stats-file "$stats" "$@" &
   producer_pid=$!
-  helper_pids+=("$producer_pid")
 }
 
 # read_stats FILE: sets sent, acked and failed; 0 before the producer wrote them.
