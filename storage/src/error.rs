@@ -95,13 +95,15 @@ pub enum OpenError {
     #[error("no data directory is configured")]
     NoDataDir,
     /// Another process holds the directory.
-    #[error("data directory {dir} is in use by another broker")]
+    #[error("data directory {dir} is in use by another broker: stop it, or use another directory")]
     Locked {
         /// The directory.
         dir: PathBuf,
     },
     /// The directory cannot be made, read or written.
-    #[error("data directory {dir}: {source}")]
+    #[error(
+        "data directory {dir} cannot be made, read or written: {source}; use one that the broker's user may write"
+    )]
     DataDir {
         /// The directory.
         dir: PathBuf,
