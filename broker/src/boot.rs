@@ -26,6 +26,7 @@ use corrente_runtime::timer::now;
 use corrente_storage::{FoundLog, NodeLayout, Storage, StorageConfig};
 
 use crate::config::Config;
+use crate::connections::StallLimits;
 use crate::controller::{self, Controller, ControllerHandle};
 use crate::listener;
 use crate::memory::{MemoryBudgets, MemoryPlan};
@@ -335,10 +336,15 @@ async fn register(
 /// Serves until told to stop, then: takes nothing new, answers what is under way, flushes, writes the
 /// checkpoint. `doors` are the tasks through which new work comes in.
 async fn serve(shard: &Rc<Shard>, mailbox: &mut Receiver<Message>, doors: Vec<Task<()>>) {
-    let stall = Duration::from_millis(shard.config.connection.stall_timeout_ms);
+    let limits = StallLimits {
+        usual: Duration::from_millis(shard.config.connection.stall_timeout_ms),
+        short_of_memory: Duration::from_millis(shard.config.connection.short_of_memory_stall_timeout_ms),
+    };
     let watching = {
         let shard = shard.clone();
-        spawn_in(Queue::Background, async move { shard.connections.close_stalled(stall).await })
+        spawn_in(Queue::Background, async move {
+            shard.connections.close_stalled(limits, || shard.memory.is_short()).await
+        })
     };
     shard.run(mailbox).await;
     drop(doors);

@@ -38,8 +38,13 @@ impl Call {
         self.connection.room().await;
     }
 
+    /// Waits for the connection's part of the memory for an answer of up to `bytes`.
+    pub async fn answer_memory(&self, bytes: usize) -> Permit {
+        self.connection.answer_memory(bytes).await
+    }
+
     /// Answers. `memory` is what the payload pins until it is sent.
-    pub async fn answer<M: Message>(self, response: &M, memory: Option<Permit>) {
+    pub async fn answer<M: Message>(self, response: &M, memory: impl IntoIterator<Item = Permit>) {
         self.answer_with_receipt(response, Durability::Received, memory).await;
     }
 
@@ -48,7 +53,7 @@ impl Call {
         self,
         response: &M,
         receipt: Durability,
-        memory: Option<Permit>,
+        memory: impl IntoIterator<Item = Permit>,
     ) {
         let mut header = self.header.response();
         header.receipt = receipt;

@@ -134,6 +134,8 @@ pub struct ConnectionConfig {
     pub hello_timeout_ms: u64,
     /// Time without a byte inside a frame, or with a peer that takes none, before closing.
     pub stall_timeout_ms: u64,
+    /// The same while others wait for memory, which those who stand still hold.
+    pub short_of_memory_stall_timeout_ms: u64,
     /// Connections one shard serves; further ones are refused.
     pub per_shard_max: usize,
 }
@@ -199,6 +201,7 @@ impl Default for ConnectionConfig {
             requests_in_flight_max: 4096,
             hello_timeout_ms: 5_000,
             stall_timeout_ms: 30_000,
+            short_of_memory_stall_timeout_ms: 5_000,
             per_shard_max: 100_000,
         }
     }

@@ -37,6 +37,10 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// costs no more than this.
 const BODY_BYTES_TRUSTED: usize = 256 * 1024;
 
+/// What the answers of one connection may hold of the shard's memory at once. More would let a few peers
+/// that ask and do not listen keep it from all others.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
 /// One connection, as its requests see it.
 pub struct Connection {
     /// The other end.
@@ -44,6 +48,8 @@ pub struct Connection {
     outbox: Outbox,
     /// One unit for each request under way.
     under_way: Budget,
+    /// Bytes of answers that are being made or wait to be sent.
+    answers: Budget,
     /// Since when the peer owes the rest of a frame.
     reading_since: Cell<Option<Instant>>,
     end: Cell<Option<End>>,
@@ -98,6 +104,7 @@ pub async fn serve(shard: Rc<Shard>, arrival: Arrival<Stream>) {
         peer,
         outbox: Outbox::new(writer),
         under_way: Budget::new(shard.config.connection.requests_in_flight_max),
+        answers: Budget::new(ANSWER_BYTES_MAX),
         reading_since: Cell::new(None),
         end: Cell::new(None),
         ending: Notify::new(),
@@ -230,9 +237,14 @@ impl Connection {
         self.outbox.room().await;
     }
 
-    /// Sends a response frame; `permit` is the memory that its payload pins.
-    pub async fn respond(&self, frame: Vec<Bytes>, permit: Option<Permit>) {
-        self.outbox.send(frame, permit).await;
+    /// Waits for this connection's part of the memory for an answer of up to `bytes`.
+    pub async fn answer_memory(&self, bytes: usize) -> Permit {
+        self.answers.acquire(bytes).await
+    }
+
+    /// Sends a response frame; `permits` are the memory that its payload pins.
+    pub async fn respond(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>) {
+        self.outbox.send(frame, permits).await;
     }
 
     /// Says why the connection ends. Nothing tells which request the bytes were meant to be, so the

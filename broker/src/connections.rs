@@ -24,6 +24,15 @@ pub struct Registered<'a> {
     key: u64,
 }
 
+/// How long a connection may stand still in the middle of a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct StallLimits {
+    /// While there is memory for everybody.
+    pub usual: Duration,
+    /// While others wait for memory.
+    pub short_of_memory: Duration,
+}
+
 impl Connections {
     /// Lists a connection for as long as the answer lives.
     pub fn register(&self, connection: Rc<Connection>) -> Registered<'_> {
@@ -38,12 +47,20 @@ impl Connections {
         self.live.borrow().len()
     }
 
-    /// Closes connections that have stood still for longer than `limit` in the middle of a frame,
-    /// either way. Runs until it is dropped.
-    pub async fn close_stalled(&self, limit: Duration) {
+    /// Closes connections that have stood still for too long in the middle of a frame, either way:
+    /// for they hold memory. When others wait for it, too long is sooner. Runs until it is dropped.
+    pub async fn close_stalled(&self, limits: StallLimits, is_short_of_memory: impl Fn() -> bool) {
+        let StallLimits { usual, short_of_memory } = limits;
+        let mut next_usual = now() + usual / 4;
         loop {
-            sleep(limit / 4).await;
+            sleep(short_of_memory.min(usual) / 4).await;
             let now = now();
+            let limit = match is_short_of_memory() {
+                true => short_of_memory.min(usual),
+                false if now < next_usual => continue,
+                false => usual,
+            };
+            next_usual = now + usual / 4;
             for connection in self.live.borrow().values() {
                 if connection.stalled_since().is_some_and(|since| since + limit < now) {
                     connection.close_stalled();

@@ -56,4 +56,9 @@ impl MemoryBudgets {
     pub fn new(plan: &MemoryPlan) -> MemoryBudgets {
         MemoryBudgets { requests: Budget::new(plan.requests), responses: Budget::new(plan.responses) }
     }
+
+    /// Whether anybody waits for memory that others hold.
+    pub fn is_short(&self) -> bool {
+        self.requests.is_short() || self.responses.is_short()
+    }
 }

@@ -5,6 +5,8 @@
 //! made it, and under load many frames leave in one system call.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
 use std::mem;
 use std::pin::pin;
 
@@ -16,6 +18,10 @@ use futures_util::future::{Either, select};
 
 /// Frames waiting beyond this hold back the reading of further requests.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
+
+/// What is written between two looks at the clock: a peer that takes this much in time does not stand
+/// still, however much waits for it.
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// The sending side of one connection.
 pub struct Outbox {
@@ -54,7 +60,7 @@ impl Outbox {
     ///
     /// After a failed write frames are dropped: the connection is gone and its owner learns it from
     /// the reading side. Not cancel-safe: a dropped writer ends the connection.
-    pub async fn send(&self, frame: Vec<Bytes>, permit: Option<Permit>) {
+    pub async fn send(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>) {
         if self.failed.get() {
             return;
         }
@@ -63,7 +69,7 @@ impl Outbox {
         {
             let mut waiting = self.waiting.borrow_mut();
             waiting.chunks.extend(frame);
-            waiting.permits.extend(permit);
+            waiting.permits.extend(permits);
         }
         let Some(writer) = self.writer.take() else { return };
         self.write_all(writer).await;
@@ -76,8 +82,7 @@ impl Outbox {
                 break;
             }
             let bytes: usize = chunks.iter().map(Bytes::len).sum();
-            self.writing_since.set(Some(now()));
-            let written = self.unless_abandoned(writer.write_all(&chunks)).await;
+            let written = self.unless_abandoned(self.write_pieces(&mut writer, chunks)).await;
             self.writing_since.set(None);
             drop(permits);
             self.backlog_bytes.set(self.backlog_bytes.get().saturating_sub(bytes));
@@ -89,6 +94,16 @@ impl Outbox {
         }
         self.writer.set(Some(writer));
         self.moved.notify_all();
+    }
+
+    async fn write_pieces(&self, writer: &mut WriteHalf, chunks: Vec<Bytes>) -> io::Result<()> {
+        let mut rest = VecDeque::from(chunks);
+        while !rest.is_empty() {
+            let piece = take_piece(&mut rest);
+            self.writing_since.set(Some(now()));
+            writer.write_all(&piece).await?;
+        }
+        Ok(())
     }
 
     /// The outcome of a write, or `None` if the connection was given up meanwhile.
@@ -139,5 +154,43 @@ impl Outbox {
     /// Since when the current write has been waiting for the peer.
     pub fn writing_since(&self) -> Option<Instant> {
         self.writing_since.get()
+    }
+}
+
+/// Takes up to [`PIECE_BYTES`] from the front, and at least one byte if there is any.
+fn take_piece(rest: &mut VecDeque<Bytes>) -> Vec<Bytes> {
+    let mut piece = Vec::with_capacity(rest.len().min(16));
+    let mut room = PIECE_BYTES;
+    while let Some(first) = rest.front_mut() {
+        if first.len() > room {
+            if room > 0 {
+                piece.push(first.split_to(room));
+            }
+            break;
+        }
+        room -= first.len();
+        piece.extend(rest.pop_front());
+    }
+    piece
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_bounded_and_together_the_whole() {
+        let lengths = [3, 0, PIECE_BYTES, 2 * PIECE_BYTES + 5, 7, PIECE_BYTES - 1, 1, 1];
+        let chunks: Vec<Bytes> =
+            lengths.iter().zip(0_u8..).map(|(length, fill)| vec![fill; *length].into()).collect();
+        let whole = chunks.concat();
+        let mut rest = VecDeque::from(chunks);
+        let mut taken = Vec::new();
+        while !rest.is_empty() {
+            let piece = take_piece(&mut rest).concat();
+            assert!((1..=PIECE_BYTES).contains(&piece.len()), "a piece of {} bytes", piece.len());
+            taken.extend(piece);
+        }
+        assert_eq!(taken, whole);
     }
 }

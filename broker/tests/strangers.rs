@@ -142,6 +142,26 @@ fn half_a_frame_and_then_nothing_is_closed() {
 }
 
 #[test]
+fn bodies_that_never_come_do_not_keep_memory_from_others_for_long() {
+    let mut config = common::config(1);
+    config.memory.per_shard_bytes.0 = 64 << 20;
+    common::story_with(config, || async {
+        let topic = Client::connect(ShardId(0)).await.create_topic("t", 1).await;
+        let mut strangers = Vec::new();
+        for _ in 0..6 {
+            let mut stranger = Client::connect(ShardId(0)).await;
+            // One such body leaves no room for a second one.
+            stranger.send_bytes(header(1, 16 << 20).encode().to_vec()).await;
+            strangers.push(stranger);
+        }
+        let begun = now();
+        serves(topic).await;
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(6 * 10), "waited {waited:?}");
+    });
+}
+
+#[test]
 fn an_unknown_api_or_version_is_refused_and_the_connection_goes_on() {
     story(1, || async {
         let mut client = Client::connect(ShardId(0)).await;

@@ -13,6 +13,7 @@ use corrente_runtime::sync::Permit;
 use corrente_runtime::timer::{Instant, now, sleep_until};
 use futures_util::future::{select, select_all};
 
+use crate::call::Call;
 use crate::error::{Refusal, stopped, unknown_partition};
 use crate::partition::Records;
 use crate::shard::{Place, Shard, Slot};
@@ -28,23 +29,25 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Reads what the request asks for, waiting until there is enough of it.
 ///
-/// The permit stands for the memory of the batches. Cancel-safe.
-pub async fn answer(shard: &Rc<Shard>, request: FetchRequest) -> (FetchResponse, Permit) {
+/// The permits stand for the memory of the batches: the connection's part of it, and the shard's. Cancel-safe.
+pub async fn answer(shard: &Rc<Shard>, call: &Call, request: FetchRequest) -> (FetchResponse, [Permit; 2]) {
     let wait = Duration::from_millis(u64::from(request.max_wait_ms)).min(WAIT_MAX);
     let deadline = now() + wait;
     loop {
         wait_for_news(shard, request.partitions.iter().map(|part| (id_of(part), part.offset)), deadline)
             .await;
         let bytes_max = bytes_max(shard, &request);
+        let mut part = call.answer_memory(bytes_max).await;
         let mut memory = shard.memory.responses.acquire(bytes_max).await;
         let partitions = read(shard, &request, bytes_max).await;
         let bytes: usize = partitions.iter().flat_map(|part| &part.batches).map(Bytes::len).sum();
         let refused = partitions.iter().any(|part| part.error != ErrorCode::None);
         if refused || bytes >= request.min_bytes as usize || now() >= deadline {
+            part.shrink_to(bytes);
             memory.shrink_to(bytes);
-            return (FetchResponse { partitions }, memory);
+            return (FetchResponse { partitions }, [part, memory]);
         }
-        drop(memory);
+        drop((part, memory));
         // Something is there, and less than asked for: only what comes on top of it is news.
         let seen: Vec<_> =
             partitions.iter().map(|part| (id_of_response(part), part.high_watermark)).collect();

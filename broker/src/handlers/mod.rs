@@ -50,8 +50,8 @@ pub async fn start(
             let Some((call, request)) = decode::<FetchRequest>(call, body).await else { return };
             let shard = shard.clone();
             spawn(async move {
-                let (response, memory) = fetch::answer(&shard, request).await;
-                call.answer(&response, Some(memory)).await;
+                let (response, memory) = fetch::answer(&shard, &call, request).await;
+                call.answer(&response, memory).await;
             })
             .detach();
         }

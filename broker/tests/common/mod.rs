@@ -56,10 +56,18 @@ pub fn story<Fut>(shards: u16, client: impl FnOnce() -> Fut + 'static)
 where
     Fut: Future<Output = ()> + 'static,
 {
+    story_with(config(shards), client);
+}
+
+/// Tells a story with a broker that is set up otherwise.
+pub fn story_with<Fut>(config: Config, client: impl FnOnce() -> Fut + 'static)
+where
+    Fut: Future<Output = ()> + 'static,
+{
     let world = World::new(7, WorldConfig::default());
     let node = world.node("broker", BROKER.0);
     let other = world.node("client", [10, 0, 0, 2]);
-    start(&world, &node, config(shards));
+    start(&world, &node, config);
     let mut told = other.spawn(client);
     run(&world, || told.is_finished());
     told.take_output().expect("the story was told to its end");

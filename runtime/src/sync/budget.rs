@@ -46,6 +46,11 @@ impl Budget {
         self.0.available.get()
     }
 
+    /// Whether anybody waits for bytes that others hold.
+    pub fn is_short(&self) -> bool {
+        !self.0.queue.borrow().is_empty()
+    }
+
     /// Waits for `bytes`, or for the whole budget if that is less. Cancel-safe: a dropped wait gives up
     /// its place and holds nothing.
     pub async fn acquire(&self, bytes: usize) -> Permit {
