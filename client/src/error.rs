@@ -91,6 +91,21 @@ impl Error {
         self.0.code
     }
 
+    /// True for a broker's answer that leaves open whether it did what was asked: it had begun, and its time ran
+    /// out, its disk failed, or it was told to stop.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        matches!(
+            self.0.code,
+            Some(
+                ErrorCode::RequestTimedOut
+                    | ErrorCode::StorageError
+                    | ErrorCode::LogFenced
+                    | ErrorCode::ShuttingDown
+                    | ErrorCode::Internal
+            )
+        )
+    }
+
     /// How often the operation was tried.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
@@ -288,5 +303,13 @@ mod tests {
         assert_eq!(error.broker_code(), Some(ErrorCode::OffsetOutOfRange));
         assert_eq!(error.to_string(), "fetch failed: asked 9, log holds [2, 7)");
         assert!(!error.is_retryable());
+        assert!(!error.leaves_doubt());
+    }
+
+    #[test]
+    fn a_broker_that_stops_may_have_done_it() {
+        let error = Error::from_code(ErrorCode::ShuttingDown, "add partitions", None);
+        assert!(error.is_retryable());
+        assert!(error.leaves_doubt());
     }
 }

@@ -316,7 +316,7 @@ impl Calls {
             }
             _ => {}
         }
-        if code == Some(ErrorCode::RequestTimedOut) {
+        if error.leaves_doubt() {
             call.maybe_applied |= call.request.changes_something();
         }
         let final_answer = !error.is_retryable()

@@ -374,14 +374,10 @@ impl Producer {
 
     /// The broker refused the batch, or it cannot be sent: for good, or until later.
     fn failed(&mut self, now: Micros, hub: &mut Hub, id: ProducerId, mut attempt: Attempt, error: Error) {
+        attempt.maybe_applied |= error.leaves_doubt();
         if !error.is_retryable() {
             return self.settle(now, hub, id, attempt, Err(error));
         }
-        // The broker had the batch when its time ran out, or its disk failed under it.
-        attempt.maybe_applied |= matches!(
-            error.broker_code(),
-            Some(ErrorCode::RequestTimedOut | ErrorCode::StorageError | ErrorCode::LogFenced)
-        );
         hub.metadata.forget_leader(&self.accumulator.settings().topic, attempt.partition);
         self.try_again(now, hub, id, attempt, error);
     }
