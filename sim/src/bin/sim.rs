@@ -1,0 +1,207 @@
+//! Runs the power-cut scenario over many seeds, or over one, and says what came of it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "each seed runs in a thread of its own, and the report names the time on the wall"
+)]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use corrente_runtime::timer::now;
+use corrente_sim::campaign::Totals;
+use corrente_sim::checker::Class;
+use corrente_sim::plan::Plan;
+use corrente_sim::power_cut::{self, Planted, Report};
+use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
+
+const USAGE: &str = "usage: sim [--seeds N] [--from SEED] [--negative-control] [--seed S]
+
+  --seeds N            how many seeds, 1000 unless told
+  --from SEED          the first of them, 0 unless told
+  --negative-control   take the flush out: the checker must find the loss
+  --seed S             this seed alone, twice, with its plan and everything that was found";
+
+/// Runs at the same time.
+const WORKERS: usize = 2;
+/// Findings printed of one seed of a campaign.
+const FINDINGS_SHOWN: usize = 3;
+
+/// Seeds between two signs of life.
+const PROGRESS_EVERY: u64 = 100;
+
+struct Options {
+    from: u64,
+    seeds: u64,
+    alone: bool,
+    planted: Planted,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("{message}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let good = if options.alone { examine(&options) } else { campaign(&options) };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options { from: 0, seeds: 1_000, alone: false, planted: Planted::Nothing };
+    while let Some(argument) = arguments.next() {
+        let mut number = || {
+            let value = arguments.next().ok_or(format!("{argument} needs a number"))?;
+            value.parse::<u64>().map_err(|_| format!("{argument} needs a number, not '{value}'"))
+        };
+        match argument.as_str() {
+            "--seeds" => options.seeds = number()?,
+            "--from" => options.from = number()?,
+            "--seed" => {
+                options.from = number()?;
+                options.alone = true;
+            }
+            "--negative-control" => options.planted = Planted::IgnoredFlushes,
+            other => return Err(format!("unknown argument '{other}'")),
+        }
+    }
+    Ok(options)
+}
+
+/// A run that panicked has no report; the panic has been printed.
+type Outcome = (u64, Option<Report>);
+
+/// One seed, in a thread of its own so that a panic ends nothing else.
+fn run(seed: u64, planted: Planted) -> Outcome {
+    (seed, thread::spawn(move || power_cut::run(seed, planted)).join().ok())
+}
+
+fn campaign(options: &Options) -> bool {
+    let began = Instant::now();
+    let next = AtomicU64::new(options.from);
+    let end = options.from + options.seeds;
+    let (outcomes, inbox) = mpsc::channel::<Outcome>();
+    let mut totals = Totals::default();
+    let mut failing = Vec::new();
+    let mut done = 0;
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            let (outcomes, next) = (outcomes.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || outcomes.send(run(seed, options.planted)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(outcomes);
+        for (seed, report) in inbox {
+            if let Some(report) = &report {
+                totals.add(report);
+            }
+            if report.as_ref().is_none_or(|report| !report.violations.is_empty()) {
+                if options.planted == Planted::Nothing {
+                    print_failure(seed, report.as_ref());
+                }
+                failing.push((seed, report));
+            }
+            done += 1;
+            if done % PROGRESS_EVERY == 0 {
+                eprintln!("{done} of {} seeds after {:.0} s", options.seeds, began.elapsed().as_secs_f64());
+            }
+        }
+    });
+    println!("{totals}");
+    println!("wall time        {:.1} s", began.elapsed().as_secs_f64());
+    failing.sort_by_key(|(seed, _)| *seed);
+    match options.planted {
+        Planted::Nothing => verdict(options, &totals, &failing),
+        Planted::IgnoredFlushes => negative_verdict(options, &totals, &failing),
+    }
+}
+
+fn verdict(options: &Options, totals: &Totals, failing: &[Outcome]) -> bool {
+    let shortfalls = totals.shortfalls();
+    for shortfall in &shortfalls {
+        println!("proves too little: {shortfall}");
+    }
+    if !failing.is_empty() {
+        println!("FAILED: {} of {} seeds", failing.len(), options.seeds);
+    } else if shortfalls.is_empty() {
+        println!("passed: {} seeds, nothing acknowledged was lost", options.seeds);
+    }
+    failing.is_empty() && shortfalls.is_empty()
+}
+
+/// With the flush taken out, seeds must fail, and for the right reason.
+fn negative_verdict(options: &Options, totals: &Totals, failing: &[Outcome]) -> bool {
+    let panicked = failing.iter().filter(|(_, report)| report.is_none()).count();
+    println!(
+        "caught           {} of {} seeds, {panicked} of them by an assertion",
+        failing.len(),
+        options.seeds
+    );
+    let classes = [Class::LostAck, Class::LostRead, Class::Divergence, Class::EndWentBack, Class::Unresolved];
+    for class in classes {
+        let seeds = failing.iter().filter_map(|(_, report)| report.as_ref());
+        let count = seeds.filter(|report| report.violations.iter().any(|found| found.class == class)).count();
+        println!("                 {count} as {class:?}");
+    }
+    if let Some((first, _)) = failing.first() {
+        println!("the first        seed {first}, after {} seeds", first - options.from + 1);
+    }
+    if totals.lost_acks == 0 {
+        println!("FAILED: the flush was taken out, and no lost acknowledgement was found");
+    } else {
+        println!("passed: without the flush, acknowledged records are lost and the checker says so");
+    }
+    totals.lost_acks > 0
+}
+
+fn print_failure(seed: u64, report: Option<&Report>) {
+    match report {
+        None => println!("seed {seed}: panicked, see above"),
+        Some(report) => {
+            println!("seed {seed}: {} findings", report.violations.len());
+            report.violations.iter().take(FINDINGS_SHOWN).for_each(|violation| println!("  {violation}"));
+        }
+    }
+    println!("  replay: scripts/sim --seed {seed}");
+}
+
+/// One seed with all there is to say, and again: the same seed must give the same run.
+fn examine(options: &Options) -> bool {
+    trace_to_stderr();
+    println!("{:#?}", Plan::draw(options.from));
+    let (_, Some(first)) = run(options.from, options.planted) else { return false };
+    first.violations.iter().for_each(|violation| println!("{violation}"));
+    println!("{:#?}", Report { violations: Vec::new(), ..first.clone() });
+    println!("{} findings", first.violations.len());
+    let (_, second) = run(options.from, options.planted);
+    let same = second.is_some_and(|second| second.trace_hash == first.trace_hash);
+    println!("the same seed again: {}", if same { "the same trace" } else { "ANOTHER TRACE" });
+    same && first.violations.is_empty() == (options.planted == Planted::Nothing)
+}
+
+/// What the broker and the client log, if `RUST_LOG` asks for it.
+fn trace_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_timer(VirtualTime).with_ansi(false);
+    format.with_writer(std::io::stderr).init();
+}
+
+/// Stamps what is logged with the clock of the simulated world.
+struct VirtualTime;
+
+impl FormatTime for VirtualTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{:?}", now())
+    }
+}
