@@ -1,6 +1,7 @@
 //! Every way to behave badly, one function each: what is sent, and what has to come back.
 //!
-//! An attack ends with the one line that its peer sees, or with an error if the broker took it otherwise than it should.
+//! An attack ends with the one line that its peer sees, or with an error if the broker took it otherwise than it
+//! should.
 //! Each is bounded in bytes and in time, and leaves nothing open.
 
 use std::net::SocketAddr;
