@@ -34,11 +34,25 @@ pub(super) fn looked() {
 }
 
 pub(crate) async fn yield_if_needed() {
-    if timer::now() - LOOKED.get() >= TURN {
+    if since_look() >= TURN {
         step_back().await;
     } else {
         glommio::executor().yield_if_needed().await;
     }
+}
+
+/// Lets the other queues run, and the executor look around if it has not for `look_after`. For tasks that are
+/// ready all the time.
+pub(super) async fn spin_once(look_after: Duration) {
+    if since_look() >= look_after {
+        step_back().await;
+    } else {
+        glommio::executor().yield_task_queue_now().await;
+    }
+}
+
+fn since_look() -> Duration {
+    timer::now() - LOOKED.get()
 }
 
 /// Lets every ready task run, and the executor look around.
