@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,7 +24,8 @@ use corrente_runtime::mailbox::{Receiver, Sender, mailbox};
 use corrente_runtime::random::fill_random;
 use corrente_runtime::socket::Listener;
 use corrente_runtime::timer::now;
-use corrente_storage::{FoundLog, NodeLayout, Storage, StorageConfig};
+use corrente_storage::{NodeLayout, Storage, StorageConfig};
+use futures_util::future::{Either, select};
 
 use crate::config::Config;
 use crate::connections::StallLimits;
@@ -32,7 +34,7 @@ use crate::listener;
 use crate::memory::{MemoryBudgets, MemoryPlan};
 use crate::node::{Addresses, StartError};
 use crate::partition::{Partition, Terms};
-use crate::reconcile;
+use crate::reconcile::{self, Origin};
 use crate::shard::{Message, Shard, ShardParts};
 use crate::topology::{Directory, assign_homes};
 
@@ -77,8 +79,8 @@ pub type Outcome = Result<Addresses, StartError>;
 struct Plan {
     generation: u64,
     directory: Arc<Directory>,
-    /// The logs whose home this shard is; `None` where the disk has none yet.
-    logs: Vec<(TopicPartition, Option<FoundLog>)>,
+    /// The logs whose home this shard is.
+    logs: Vec<(TopicPartition, Origin)>,
 }
 
 impl Setup {
@@ -154,7 +156,7 @@ pub async fn run(shard: u16, setup: Setup) {
 async fn follow(
     id: ShardId,
     setup: Setup,
-    mut mailbox: Receiver<Message>,
+    mailbox: Receiver<Message>,
     mut plan: Receiver<Plan>,
     opened: Sender<Result<(), StartError>>,
 ) {
@@ -165,7 +167,7 @@ async fn follow(
             let checkpointed = shard.storage.checkpoint_now().await.map_err(storage_error);
             let failed = checkpointed.is_err();
             if opened.send(checkpointed).await.is_ok() && !failed {
-                serve(&shard, &mut mailbox, Vec::new()).await;
+                serve(&shard, mailbox, Vec::new()).await;
             }
         }
         Err(error) => {
@@ -179,7 +181,7 @@ async fn follow(
 
 async fn lead(
     setup: Setup,
-    mut mailbox: Receiver<Message>,
+    mailbox: Receiver<Message>,
     mut siblings: Vec<Sibling>,
     commands: Receiver<controller::Request>,
     outcome: Sender<Outcome>,
@@ -190,20 +192,23 @@ async fn lead(
     let addresses = addresses(&setup, &listener)?;
     let generation = layout.generation();
     let storage = Storage::open(setup.storage_config(id, generation)).await.map_err(storage_error)?;
-    let mut found: BTreeMap<_, _> = layout.logs().iter().map(|log| (log.id, log.clone())).collect();
-    let metadata = open_metadata(NodeId(setup.config.node.id), &storage, found.remove(&METADATA)).await?;
+    let mut origins = origins(&layout);
+    let metadata = open_metadata(&setup, &storage, &mut origins).await?;
     let image = controller::replay(&metadata).await.map_err(metadata_error)?;
 
-    let partitions = image.partitions().map(|(id, _)| (id, found.get(&id).and_then(|log| log.home)));
+    let partitions = image.partitions().map(|(id, _)| (id, origins.get(&id).and_then(Origin::home)));
     let homes = Arc::new(assign_homes(partitions, setup.shard_count()));
     let directory = Arc::new(Directory { image, homes });
     let mut logs: Vec<Vec<_>> = (0..setup.shard_count()).map(|_| Vec::new()).collect();
     for (partition, home) in directory.homes.iter() {
-        logs[usize::from(home.0)].push((*partition, found.remove(partition)));
+        let origin = origins.remove(partition).unwrap_or(Origin::New);
+        logs[usize::from(home.0)].push((*partition, origin));
     }
-    for orphan in found.into_values() {
-        tracing::info!(partition = %orphan.id, "removing the log of a topic that was deleted");
-        layout.remove_log(&orphan).await.map_err(storage_error)?;
+    for origin in origins.into_values() {
+        if let Origin::Found(orphan) = origin {
+            tracing::info!(partition = %orphan.id, "removing the log of a topic that was deleted");
+            layout.remove_log(&orphan).await.map_err(storage_error)?;
+        }
     }
 
     let mut plans = logs.into_iter().map(|logs| Plan { generation, directory: directory.clone(), logs });
@@ -229,7 +234,7 @@ async fn lead(
     let _ = outcome.send(Ok(addresses)).await;
     drop(outcome);
 
-    serve(&shard, &mut mailbox, vec![accepting, controlling]).await;
+    serve(&shard, mailbox, vec![accepting, controlling]).await;
     for sibling in &mut siblings {
         while sibling.opened.recv().await.is_some() {}
     }
@@ -275,14 +280,34 @@ fn metadata_error(error: impl std::fmt::Display) -> StartError {
     StartError::Metadata(error.to_string())
 }
 
+/// What earlier starts left behind of each log.
+fn origins(layout: &NodeLayout) -> BTreeMap<TopicPartition, Origin> {
+    let found = layout.logs().iter().map(|log| (log.id, Origin::Found(log.clone())));
+    let lost = layout.lost().iter().map(|log| (log.id, Origin::Lost(log.clone())));
+    found.chain(lost).collect()
+}
+
+/// Opens the metadata log, or makes it at the very first start: logs without metadata mean that a data
+/// directory is missing, and taking them for those of deleted topics would destroy them.
 async fn open_metadata(
-    node: NodeId,
+    setup: &Setup,
     storage: &Storage,
-    found: Option<FoundLog>,
+    origins: &mut BTreeMap<TopicPartition, Origin>,
 ) -> Result<Rc<Partition>, StartError> {
-    let log = match found {
-        Some(found) => storage.open_log(found).await.map_err(metadata_error)?.0,
-        None => storage.create_log(METADATA, 0).await.map_err(metadata_error)?,
+    let node = NodeId(setup.config.node.id);
+    let log = match origins.remove(&METADATA) {
+        Some(Origin::Found(found)) => storage.open_log(found).await.map_err(metadata_error)?.0,
+        None | Some(Origin::New) if origins.is_empty() => {
+            storage.create_log(METADATA, 0).await.map_err(metadata_error)?
+        }
+        _ => {
+            let line = format!(
+                "the metadata log is gone and there are {} other logs: \
+                 is a data directory missing, or not the first one named first?",
+                origins.len()
+            );
+            return Err(StartError::Metadata(line));
+        }
     };
     let mut config = TopicConfig::parse(&BTreeMap::new()).expect("the defaults are valid");
     config.max_message_bytes = METADATA_BATCH_BYTES_MAX as u64;
@@ -303,8 +328,8 @@ async fn open_shard(id: ShardId, setup: &Setup, storage: Rc<Storage>, plan: Plan
         directory: plan.directory,
         peers: setup.peers.to_vec(),
     });
-    for (partition, found) in plan.logs {
-        reconcile::open_or_create(&shard, partition, found).await;
+    for (partition, origin) in plan.logs {
+        reconcile::open(&shard, partition, origin).await;
     }
     shard
 }
@@ -335,7 +360,7 @@ async fn register(
 
 /// Serves until told to stop, then: takes nothing new, answers what is under way, flushes, writes the
 /// checkpoint. `doors` are the tasks through which new work comes in.
-async fn serve(shard: &Rc<Shard>, mailbox: &mut Receiver<Message>, doors: Vec<Task<()>>) {
+async fn serve(shard: &Rc<Shard>, mut mailbox: Receiver<Message>, doors: Vec<Task<()>>) {
     let limits = StallLimits {
         usual: Duration::from_millis(shard.config.connection.stall_timeout_ms),
         short_of_memory: Duration::from_millis(shard.config.connection.short_of_memory_stall_timeout_ms),
@@ -346,12 +371,22 @@ async fn serve(shard: &Rc<Shard>, mailbox: &mut Receiver<Message>, doors: Vec<Ta
             shard.connections.close_stalled(limits, || shard.memory.is_short()).await
         })
     };
-    shard.run(mailbox).await;
+    shard.run(&mut mailbox).await;
     drop(doors);
-    let cut_off = shard.connections.drain(now() + shard.config.drain()).await;
+    let cut_off = {
+        let draining = pin!(shard.connections.drain(now() + shard.config.drain()));
+        // Siblings drain too, and what they have under way may need this shard.
+        let helping = pin!(shard.serve_siblings(&mut mailbox));
+        match select(draining, helping).await {
+            Either::Left((cut_off, _)) => cut_off,
+            Either::Right(((), draining)) => draining.await,
+        }
+    };
     if cut_off > 0 {
         tracing::warn!(shard = %shard.id, cut_off, "connections were cut off: they did not end in time");
     }
     drop(watching);
+    // From here on siblings are told that this shard has stopped.
+    drop(mailbox);
     shard.close().await;
 }

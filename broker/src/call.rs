@@ -33,6 +33,16 @@ impl Call {
         !deadline.is_zero() && self.received.elapsed() > deadline
     }
 
+    /// Whether the connection reads no further requests: nobody waits for an answer that takes long.
+    pub fn is_ended(&self) -> bool {
+        self.connection.is_ended()
+    }
+
+    /// Waits until the connection reads no further requests. Counts from this call. Cancel-safe.
+    pub fn ended(&self) -> impl Future<Output = ()> + '_ {
+        self.connection.ended()
+    }
+
     /// Waits while the peer has too many answers to take.
     pub async fn room(&self) {
         self.connection.room().await;

@@ -212,7 +212,7 @@ impl Default for LogConfig {
         LogConfig {
             segment_bytes: ByteSize::mib(1024),
             window_bytes_max: ByteSize::mib(1),
-            checkpoint_interval_ms: 100,
+            checkpoint_interval_ms: 80,
             checkpoint_bytes: ByteSize::mib(256),
         }
     }

@@ -33,6 +33,9 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 /// Room for reading on a busy connection; small enough to stay in the cache.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
+/// What a peer in the middle of a frame must send before the clock of its stall starts anew.
+const PIECE_BYTES: usize = 256 * 1024;
+
 /// A body is given its whole room once this much of it has come; until then a stranger's length
 /// costs no more than this.
 const BODY_BYTES_TRUSTED: usize = 256 * 1024;
@@ -53,6 +56,8 @@ pub struct Connection {
     /// Since when the peer owes the rest of a frame.
     reading_since: Cell<Option<Instant>>,
     end: Cell<Option<End>>,
+    reading_ended: Cell<bool>,
+    /// Rings when `end` or `reading_ended` is set.
     ending: Notify,
 }
 
@@ -107,6 +112,7 @@ pub async fn serve(shard: Rc<Shard>, arrival: Arrival<Stream>) {
         answers: Budget::new(ANSWER_BYTES_MAX),
         reading_since: Cell::new(None),
         end: Cell::new(None),
+        reading_ended: Cell::new(false),
         ending: Notify::new(),
     });
     let _registered = shard.connections.register(connection.clone());
@@ -157,14 +163,9 @@ fn greet(shard: &Shard, hello: &hello::ClientHello) -> ServerHello {
 
 impl Connection {
     async fn run(self: &Rc<Connection>, shard: &Rc<Shard>, mut reading: Reading) {
-        let ended = {
-            let requests = pin!(self.read_requests(shard, &mut reading));
-            let ending = pin!(self.ending.wait());
-            match select(requests, ending).await {
-                Either::Left((ended, _)) => ended,
-                Either::Right(((), _)) => Ok(()),
-            }
-        };
+        let ended = self.read_requests(shard, &mut reading).await;
+        self.reading_ended.set(true);
+        self.ending.notify_all();
         match ended {
             Ok(()) => {}
             Err(ReadEnd::Frame(error)) => {
@@ -174,7 +175,6 @@ impl Connection {
             Err(error) => tracing::debug!(peer = %self.peer, %error, "connection closed"),
         }
         if self.end.get() == Some(End::Stalled) {
-            self.outbox.abandon();
             return tracing::info!(peer = %self.peer, "connection closed: it stood still in the middle of a frame");
         }
         // Whatever was started is answered: all units of the budget mean that nothing is under way.
@@ -183,17 +183,36 @@ impl Connection {
         drop(all_answered);
     }
 
+    /// Only the reading is given up when the connection is told to end; a request that was read is started
+    /// to the end of its appends.
     async fn read_requests(
         self: &Rc<Connection>,
         shard: &Rc<Shard>,
         reading: &mut Reading,
     ) -> Result<(), ReadEnd> {
         loop {
-            let turn = self.under_way.acquire(1).await;
-            self.outbox.room().await;
-            let Some(request) = self.read_request(shard, reading).await? else { return Ok(()) };
+            let ending = pin!(self.ending.wait());
+            if self.end.get().is_some() {
+                return Ok(());
+            }
+            let next = match select(pin!(self.next_request(shard, reading)), ending).await {
+                Either::Left((next, _)) => next?,
+                Either::Right(((), _)) => None,
+            };
+            let Some((request, turn)) = next else { return Ok(()) };
             handlers::start(shard, self, request, turn).await;
         }
+    }
+
+    async fn next_request(
+        &self,
+        shard: &Shard,
+        reading: &mut Reading,
+    ) -> Result<Option<(Request, Permit)>, ReadEnd> {
+        let turn = self.under_way.acquire(1).await;
+        self.outbox.room().await;
+        let request = self.read_request(shard, reading).await?;
+        Ok(request.map(|request| (request, turn)))
     }
 
     async fn read_request(&self, shard: &Shard, reading: &mut Reading) -> Result<Option<Request>, ReadEnd> {
@@ -216,11 +235,21 @@ impl Connection {
     }
 
     /// Reads until the buffer holds `len` bytes. `false` if the peer ended where a frame might begin.
+    ///
+    /// The clock of a peer that owes the rest starts anew with each piece, not with each byte: a trickle
+    /// holds memory as well as silence does.
     async fn fill(&self, reading: &mut Reading, len: usize, whole: Whole) -> Result<bool, ReadEnd> {
+        let mut piece = (now(), reading.buffer.len());
         while reading.buffer.len() < len {
             let owes_rest = whole == Whole::Always || !reading.buffer.is_empty();
-            self.reading_since.set(owes_rest.then(now));
+            if !owes_rest || reading.buffer.len() - piece.1 >= PIECE_BYTES {
+                piece = (now(), reading.buffer.len());
+            }
+            self.reading_since.set(owes_rest.then_some(piece.0));
             let read = reading.read(len).await;
+            if !owes_rest {
+                piece.0 = now();
+            }
             self.reading_since.set(None);
             if read? == 0 {
                 if !owes_rest {
@@ -270,12 +299,23 @@ impl Connection {
 
     /// Ends the connection at once.
     pub fn close_stalled(&self) {
+        self.outbox.abandon();
         self.end_by(End::Stalled);
     }
 
     /// Reads no further request; answers those under way and ends.
     pub fn start_draining(&self) {
         self.end_by(End::Drain);
+    }
+
+    /// Whether no further request is read.
+    pub fn is_ended(&self) -> bool {
+        self.reading_ended.get() || self.end.get().is_some()
+    }
+
+    /// Waits until no further request is read. Counts from this call. Cancel-safe.
+    pub fn ended(&self) -> impl Future<Output = ()> + '_ {
+        self.ending.wait()
     }
 
     fn end_by(&self, end: End) {

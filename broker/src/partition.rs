@@ -8,6 +8,7 @@
 //! of its own; an idle one is a few hundred bytes.
 
 use std::cell::RefCell;
+use std::future;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -135,6 +136,9 @@ impl Partition {
         if let Some(expected) = expected_end.filter(|expected| *expected != actual) {
             return Err(AppendRefusal::UnexpectedEnd { expected, actual });
         }
+        if let Some(fenced) = self.log.is_fenced() {
+            return Err(corrente_storage::AppendError::from(fenced).into());
+        }
         let epoch = self.leader_epoch().ok_or(AppendRefusal::NotLeader)?;
         let appended = self.log.append(epoch, bytes, batches).await?;
         self.observe_log();
@@ -187,14 +191,14 @@ impl Partition {
 
     /// Whether a read from `from` would find something or be refused, that is, need not wait.
     pub fn has_news_for(&self, from: Offset) -> bool {
-        let readable = from < self.high_watermark();
-        readable || from > self.log.log_end_offset() || self.high_watermark.is_closed()
+        from < self.high_watermark() || from > self.log.log_end_offset()
     }
 
-    /// Waits until the high watermark lies beyond `from` or will not move again. Cancel-safe.
+    /// Waits until the high watermark lies beyond `from`: for ever, if the log is fenced. Cancel-safe.
     pub async fn news_for(&self, from: Offset) {
-        if !self.has_news_for(from) {
-            self.high_watermark.past(from).await;
+        if !self.has_news_for(from) && self.high_watermark.past(from).await.is_none() {
+            // Nothing will come any more; that is no news, and whoever asks has a deadline.
+            future::pending::<()>().await;
         }
     }
 
@@ -221,8 +225,8 @@ impl Partition {
     }
 
     /// Follows a change of the topic's configuration.
-    pub fn set_config(&self, config: TopicConfig) {
-        self.log.set_segment_bytes(config.segment_bytes);
+    pub fn set_config(&self, config: TopicConfig, segment_bytes: u64) {
+        self.log.set_segment_bytes(segment_bytes);
         self.config.replace(config);
     }
 
@@ -242,6 +246,18 @@ impl Partition {
         if let Some(high_watermark) = actions.high_watermark {
             self.high_watermark.set(high_watermark);
         }
+        self.invariants();
+    }
+
+    /// Panics, with both numbers, if the positions are out of order.
+    fn invariants(&self) {
+        let (start, end) = (self.log.log_start_offset(), self.log.log_end_offset());
+        let high_watermark = self.high_watermark();
+        assert!(
+            start <= high_watermark,
+            "log start offset {start} passes the high watermark {high_watermark}"
+        );
+        assert!(high_watermark <= end, "high watermark {high_watermark} passes the log end offset {end}");
     }
 
     fn observe_fence(&self, reason: &Fenced) {

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::ids::TopicPartition;
-use corrente_replication::metadata::{Change, Delta};
+use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
+use corrente_replication::metadata::{Change, Delta, Topic};
+use corrente_replication::topic_config::SEGMENT_BYTES;
 use corrente_storage::{FoundLog, Log, RecoveryError};
 
 use crate::error::Refusal;
@@ -31,7 +32,7 @@ pub async fn apply(shard: &Rc<Shard>, directory: Arc<Directory>, delta: &Delta) 
     for (topic, _) in delta.topics.iter().filter(|(_, change)| **change == Change::Changed) {
         let Some(topic) = directory.image.topic(*topic) else { continue };
         for partition in shard.partitions_of(topic.id()) {
-            partition.set_config(topic.config().clone());
+            partition.set_config(topic.config().clone(), segment_bytes(shard, topic));
         }
     }
 }
@@ -44,8 +45,36 @@ async fn create(shard: &Rc<Shard>, id: TopicPartition) {
     shard.insert(id, slot);
 }
 
-/// Opens a log that an earlier start left behind.
-pub async fn open(shard: &Rc<Shard>, found: FoundLog) {
+/// What earlier starts left behind of a log.
+pub enum Origin {
+    /// Its files.
+    Found(FoundLog),
+    /// What a checkpoint knows of it; the files are gone.
+    Lost(FoundLog),
+    /// Nothing: a crash came between the metadata and the log.
+    New,
+}
+
+impl Origin {
+    /// The shard that had it last.
+    pub fn home(&self) -> Option<ShardId> {
+        match self {
+            Origin::Found(log) | Origin::Lost(log) => log.home,
+            Origin::New => None,
+        }
+    }
+}
+
+/// Opens what the metadata says lives here. Only a log of which nothing is known is made anew.
+pub async fn open(shard: &Rc<Shard>, id: TopicPartition, origin: Origin) {
+    match origin {
+        Origin::Found(found) => open_found(shard, found).await,
+        Origin::Lost(lost) => shard.insert(id, lost_log(shard, &lost)),
+        Origin::New => create(shard, id).await,
+    }
+}
+
+async fn open_found(shard: &Rc<Shard>, found: FoundLog) {
     let id = found.id;
     let slot = match shard.storage.open_log(found.clone()).await {
         Ok((log, recovered)) => {
@@ -67,13 +96,12 @@ pub async fn open(shard: &Rc<Shard>, found: FoundLog) {
     shard.insert(id, slot);
 }
 
-/// Opens what the metadata says lives here: from disk where it is, anew where a crash came between
-/// the metadata and the log.
-pub async fn open_or_create(shard: &Rc<Shard>, id: TopicPartition, found: Option<FoundLog>) {
-    match found {
-        Some(found) => open(shard, found).await,
-        None => create(shard, id).await,
-    }
+fn lost_log(shard: &Rc<Shard>, lost: &FoundLog) -> Slot {
+    shard.storage.keep_closed(lost);
+    let end = lost.checkpoint.map_or(Offset(0), |entry| entry.flushed_offset);
+    let line =
+        format!("log {} was flushed up to offset {end} and is gone: is a data directory missing?", lost.id);
+    unavailable(lost.id, ErrorCode::Damaged, &line)
 }
 
 async fn remove(shard: &Rc<Shard>, id: TopicPartition) {
@@ -105,7 +133,7 @@ fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
         let gone = format!("partition {id} is not in the metadata");
         return Slot::Unavailable(Refusal::new(ErrorCode::UnknownTopicOrPartition, gone));
     };
-    log.set_segment_bytes(topic.config().segment_bytes);
+    log.set_segment_bytes(segment_bytes(shard, topic));
     Slot::Serving(Partition::lead(
         log,
         Terms {
@@ -116,6 +144,14 @@ fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
             batch_bytes_max: shard.frame_len_max() as usize - FRAME_OVERHEAD,
         },
     ))
+}
+
+/// The topic's own setting, or the node's where the topic has none.
+fn segment_bytes(shard: &Shard, topic: &Topic) -> u64 {
+    match topic.configs().contains_key(SEGMENT_BYTES) {
+        true => topic.config().segment_bytes,
+        false => shard.config.log.segment_bytes.0,
+    }
 }
 
 fn unavailable(id: TopicPartition, code: ErrorCode, error: &dyn std::fmt::Display) -> Slot {

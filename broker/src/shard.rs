@@ -134,6 +134,16 @@ impl Shard {
         self.stopping.set(true);
     }
 
+    /// Does what siblings ask for while this shard drains, until nobody can ask any more.
+    pub async fn serve_siblings(self: &Rc<Shard>, messages: &mut Receiver<Message>) {
+        while let Some(message) = messages.recv().await {
+            match message {
+                Message::Run(task) => task(self.clone()),
+                Message::Connection(_) | Message::Stop => {}
+            }
+        }
+    }
+
     fn welcome(self: &Rc<Shard>, arrival: Arrival<DetachedStream>) {
         match arrival.attach() {
             Ok(arrival) => spawn(crate::connection::serve(self.clone(), arrival)).detach(),

@@ -4,11 +4,13 @@ mod common;
 
 use bytes::{Bytes, BytesMut};
 use common::{BROKER, Client, batch, story};
-use corrente_protocol::api::{ApiKey, FetchRequest, MetadataRequest, ProducePartition, ProduceRequest};
+use corrente_protocol::api::{
+    ApiKey, FetchPartition, FetchRequest, MetadataRequest, ProducePartition, ProduceRequest,
+};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::{Durability, FRAME_HEADER_LEN, RequestHeader};
 use corrente_protocol::hello::{CLIENT_HELLO_LEN, ClientHello, SERVER_HELLO_LEN, ServerHello};
-use corrente_protocol::ids::{PartitionIndex, ShardId, TopicId};
+use corrente_protocol::ids::{Offset, PartitionIndex, ShardId, TopicId};
 use corrente_runtime::socket::Stream;
 use corrente_runtime::timer::now;
 use std::net::SocketAddr;
@@ -245,10 +247,10 @@ fn damaged_batches_are_refused_and_nothing_of_them_is_kept() {
             max_wait_ms: 0,
             min_bytes: 0,
             max_bytes: 1 << 20,
-            partitions: vec![corrente_protocol::api::FetchPartition {
+            partitions: vec![FetchPartition {
                 topic,
                 partition: PartitionIndex(0),
-                offset: corrente_protocol::ids::Offset(0),
+                offset: Offset(0),
                 max_bytes: 1 << 20,
                 leader_epoch: None,
             }],
@@ -309,5 +311,25 @@ fn topics_that_do_not_exist_are_named() {
         let refused = client.call(&ProduceRequest { partitions: vec![part] }).await.partitions.remove(0);
         assert_eq!(refused.error, ErrorCode::UnknownTopicOrPartition);
         assert!(refused.message.expect("a line").starts_with("no partition 09090909-"));
+    });
+}
+
+#[test]
+fn a_fetch_that_names_a_partition_twice_is_refused() {
+    story(1, || async {
+        let mut client = Client::connect(ShardId(0)).await;
+        let topic = client.create_topic("t", 1).await;
+        let part = FetchPartition {
+            topic,
+            partition: PartitionIndex(0),
+            offset: Offset(0),
+            max_bytes: 1,
+            leader_epoch: None,
+        };
+        let partitions = vec![part.clone(), part];
+        client.send(&FetchRequest { max_wait_ms: 60_000, min_bytes: 1, max_bytes: 1, partitions }).await;
+        let (code, line) = client.refusal().await;
+        assert_eq!(code, ErrorCode::InvalidRequest);
+        assert!(line.ends_with("/0 is named twice"), "{line}");
     });
 }

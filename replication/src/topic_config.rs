@@ -59,7 +59,8 @@ const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const RETENTION_BYTES: &str = "retention.bytes";
 const RETENTION_MS: &str = "retention.ms";
-const SEGMENT_BYTES: &str = "segment.bytes";
+/// The size in bytes at which a segment is followed by a new one.
+pub const SEGMENT_BYTES: &str = "segment.bytes";
 
 /// Every config that a topic has, by key.
 pub const TOPIC_CONFIGS: &[ConfigSpec] = &[

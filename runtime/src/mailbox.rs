@@ -58,6 +58,14 @@ impl<T: Send> Receiver<T> {
     }
 }
 
+/// What nobody will receive is dropped now, not when the last sender goes: an answer that waits inside a
+/// message must be seen to fail.
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.0.drain();
+    }
+}
+
 /// The receiver is gone; here is the message back.
 #[derive(Error)]
 #[error("the receiver of this mailbox is gone")]

@@ -31,6 +31,7 @@ pub struct NodeLayout {
     dir_ids: Vec<[u8; 16]>,
     generation: u64,
     logs: Vec<FoundLog>,
+    lost: Vec<FoundLog>,
     _locks: Vec<DirLock>,
 }
 
@@ -76,13 +77,18 @@ impl NodeLayout {
         }
         let checkpoints = Checkpoints::read(&checkpoint_dir(data_dirs)).await?;
         let logs = find_logs(data_dirs, &checkpoints.entries).await?;
-        for lost in checkpoints.entries.keys().filter(|id| !logs.contains_key(id)) {
-            tracing::info!(log = %lost, "a checkpoint names a log that is no longer there");
-        }
+        let lost = checkpoints.entries.iter().filter(|(id, _)| !logs.contains_key(id));
+        let lost = lost.map(|(id, (entry, home))| FoundLog {
+            id: *id,
+            dir_index: 0,
+            checkpoint: Some(*entry),
+            home: Some(*home),
+        });
         Ok(NodeLayout {
             data_dirs: data_dirs.to_vec(),
             dir_ids: identities.iter().map(|(identity, _)| identity.dir_id).collect(),
             generation: checkpoints.generation + 1,
+            lost: lost.collect(),
             logs: logs.into_values().collect(),
             _locks: locks,
         })
@@ -111,6 +117,12 @@ impl NodeLayout {
     /// Every log found, ordered by id.
     pub fn logs(&self) -> &[FoundLog] {
         &self.logs
+    }
+
+    /// Logs that a checkpoint names and no data directory holds, ordered by id. Those of deleted topics may
+    /// be among them; any other is missing, with a data directory perhaps.
+    pub fn lost(&self) -> &[FoundLog] {
+        &self.lost
     }
 
     /// Removes the checkpoints of earlier starts, once every live shard has written its first of this one

@@ -1,5 +1,7 @@
 //! Fetch: read record batches below the high watermark, or wait for some.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use corrente_protocol::api::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse};
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
+use corrente_protocol::ids::{LeaderEpoch, Offset, ShardId, TopicPartition};
 use corrente_runtime::sync::Permit;
 use corrente_runtime::timer::{Instant, now, sleep_until};
 use futures_util::future::{select, select_all};
@@ -27,6 +29,12 @@ const FRAME_OVERHEAD: usize = 64 * 1024;
 /// The longest wait served; longer ones are cut to it.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// A partition that the request names more than once, if any.
+pub fn named_twice(request: &FetchRequest) -> Option<TopicPartition> {
+    let mut seen = BTreeSet::new();
+    request.partitions.iter().map(id_of).find(|id| !seen.insert(*id))
+}
+
 /// Reads what the request asks for, waiting until there is enough of it.
 ///
 /// The permits stand for the memory of the batches: the connection's part of it, and the shard's. Cancel-safe.
@@ -34,15 +42,16 @@ pub async fn answer(shard: &Rc<Shard>, call: &Call, request: FetchRequest) -> (F
     let wait = Duration::from_millis(u64::from(request.max_wait_ms)).min(WAIT_MAX);
     let deadline = now() + wait;
     loop {
-        wait_for_news(shard, request.partitions.iter().map(|part| (id_of(part), part.offset)), deadline)
-            .await;
+        let asked = request.partitions.iter().map(|part| (id_of(part), part.offset));
+        wait_for_news(shard, call, asked, deadline).await;
         let bytes_max = bytes_max(shard, &request);
         let mut part = call.answer_memory(bytes_max).await;
         let mut memory = shard.memory.responses.acquire(bytes_max).await;
         let partitions = read(shard, &request, bytes_max).await;
         let bytes: usize = partitions.iter().flat_map(|part| &part.batches).map(Bytes::len).sum();
         let refused = partitions.iter().any(|part| part.error != ErrorCode::None);
-        if refused || bytes >= request.min_bytes as usize || now() >= deadline {
+        let no_longer = now() >= deadline || call.is_ended();
+        if refused || no_longer || bytes >= request.min_bytes as usize {
             part.shrink_to(bytes);
             memory.shrink_to(bytes);
             return (FetchResponse { partitions }, [part, memory]);
@@ -52,7 +61,7 @@ pub async fn answer(shard: &Rc<Shard>, call: &Call, request: FetchRequest) -> (F
         let seen: Vec<_> =
             partitions.iter().map(|part| (id_of_response(part), part.high_watermark)).collect();
         drop(partitions);
-        wait_for_news(shard, seen.into_iter(), deadline).await;
+        wait_for_news(shard, call, seen.into_iter(), deadline).await;
     }
 }
 
@@ -94,12 +103,12 @@ async fn read(shard: &Rc<Shard>, request: &FetchRequest, bytes_max: usize) -> Ve
 async fn read_one(shard: &Rc<Shard>, part: &FetchPartition, bytes_max: usize) -> FetchPartitionResponse {
     let id = id_of(part);
     let outcome = match shard.place(id) {
-        Place::Here(slot) => read_here(&slot, part.offset, bytes_max).await,
+        Place::Here(slot) => read_here(&slot, part.offset, part.leader_epoch, bytes_max).await,
         Place::There(home) => {
-            let offset = part.offset;
+            let (offset, epoch) = (part.offset, part.leader_epoch);
             let read = shard.run_at(home, move |home| async move {
                 match home.place(id) {
-                    Place::Here(slot) => read_here(&slot, offset, bytes_max).await,
+                    Place::Here(slot) => read_here(&slot, offset, epoch, bytes_max).await,
                     Place::There(_) | Place::Unknown => Err(unknown_partition(id)),
                 }
             });
@@ -110,9 +119,26 @@ async fn read_one(shard: &Rc<Shard>, part: &FetchPartition, bytes_max: usize) ->
     outcome.map(|found| found.respond(id)).unwrap_or_else(|refusal| refuse(id, refusal))
 }
 
-async fn read_here(slot: &Slot, from: Offset, bytes_max: usize) -> Result<Records, Refusal> {
+async fn read_here(
+    slot: &Slot,
+    from: Offset,
+    known_epoch: Option<LeaderEpoch>,
+    bytes_max: usize,
+) -> Result<Records, Refusal> {
     let partition = slot.serving()?;
+    check_epoch(known_epoch, partition.leader_epoch())?;
     Ok(partition.read(from, bytes_max).await?)
+}
+
+/// A client that knows another leader epoch than this broker must learn of it before it reads on.
+fn check_epoch(known: Option<LeaderEpoch>, current: Option<LeaderEpoch>) -> Result<(), Refusal> {
+    let (Some(known), Some(current)) = (known, current) else { return Ok(()) };
+    let code = match known.cmp(&current) {
+        Ordering::Less => ErrorCode::FencedLeaderEpoch,
+        Ordering::Equal => return Ok(()),
+        Ordering::Greater => ErrorCode::UnknownLeaderEpoch,
+    };
+    Err(Refusal::new(code, format!("the request knows leader epoch {known}, the partition is at {current}")))
 }
 
 impl Records {
@@ -142,9 +168,10 @@ fn refuse(id: TopicPartition, refusal: Refusal) -> FetchPartitionResponse {
 }
 
 /// Waits until any of the partitions has something beyond the offset named, or needs no waiting
-/// because it will be refused, or until the deadline.
+/// because it will be refused, or until the deadline or the end of the connection.
 async fn wait_for_news(
     shard: &Rc<Shard>,
+    call: &Call,
     positions: impl Iterator<Item = (TopicPartition, Offset)>,
     deadline: Instant,
 ) {
@@ -161,11 +188,12 @@ async fn wait_for_news(
             Place::Here(Slot::Unavailable(_)) | Place::Unknown => return,
         }
     }
-    if waits.is_empty() || now() >= deadline {
+    let ended = pin!(call.ended());
+    if waits.is_empty() || now() >= deadline || call.is_ended() {
         return;
     }
     let alarm = pin!(sleep_until(deadline));
-    select(select_all(waits), alarm).await;
+    select(select_all(waits), select(alarm, ended)).await;
 }
 
 /// Waits on the shard that owns the partition; there the wait ends by the deadline even if nobody

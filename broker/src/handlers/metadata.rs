@@ -1,5 +1,6 @@
 //! Metadata: nodes, topics, and which shard to speak to for each partition.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use corrente_protocol::api::{
@@ -18,7 +19,7 @@ pub async fn answer(shard: Rc<Shard>, request: MetadataRequest) -> MetadataRespo
     let image = &directory.image;
     let topics = match request.topics {
         None => image.topics().map(|topic| describe(&directory, topic)).collect(),
-        Some(names) => names.into_iter().map(|name| find(&directory, name)).collect(),
+        Some(names) => BTreeSet::from_iter(names).into_iter().map(|name| find(&directory, name)).collect(),
     };
     let nodes = image.brokers().map(|broker| NodeEndpoint {
         node: broker.node,

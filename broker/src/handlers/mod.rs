@@ -48,9 +48,14 @@ pub async fn start(
         ApiKey::Produce => produce::start(shard, call, body, permit).await,
         ApiKey::Fetch => {
             let Some((call, request)) = decode::<FetchRequest>(call, body).await else { return };
+            if let Some(twice) = fetch::named_twice(&request) {
+                let line = format!("partition {twice} is named twice");
+                return call.refuse(ErrorCode::InvalidRequest, line).await;
+            }
             let shard = shard.clone();
             spawn(async move {
                 let (response, memory) = fetch::answer(&shard, &call, request).await;
+                drop(permit);
                 call.answer(&response, memory).await;
             })
             .detach();

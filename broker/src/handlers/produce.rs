@@ -26,7 +26,9 @@ pub async fn start(shard: &Rc<Shard>, call: Call, body: Bytes, memory: Permit) {
     let mut pending = Vec::with_capacity(request.partitions.len());
     for part in request.partitions {
         let id = TopicPartition { topic: part.topic, partition: part.partition };
+        // A client that gave up may have sent the records again: appended now, they would come after those.
         let appending = match shard.place(id) {
+            _ if call.is_late() => Err(late(&call)),
             Place::Here(slot) => append(&slot, part).await,
             Place::There(home) => append_at(shard, home, part, durability).await,
             Place::Unknown => Err(unknown_partition(id)),
@@ -34,6 +36,11 @@ pub async fn start(shard: &Rc<Shard>, call: Call, body: Bytes, memory: Permit) {
         pending.push((id, appending));
     }
     spawn(finish(call, pending, durability, memory)).detach();
+}
+
+fn late(call: &Call) -> Refusal {
+    let line = format!("the deadline of {} ms passed before the append was begun", call.header.deadline_ms);
+    Refusal::new(ErrorCode::RequestTimedOut, line)
 }
 
 /// What one partition's part of a request has come to so far.

@@ -1,0 +1,129 @@
+//! What a start must not destroy, and what a stop must not keep waiting.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{BROKER, Client, batch, config, run, start};
+use corrente_broker::{Config, Node as Broker};
+use corrente_protocol::api::{FetchPartition, FetchRequest, ProducePartition, ProduceRequest};
+use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::ids::{Offset, PartitionIndex, ShardId, TopicId};
+use corrente_runtime::sim::{Node, World, WorldConfig};
+use corrente_runtime::timer::{now, sleep};
+
+fn two_drives() -> Config {
+    let mut config = config(2);
+    config.node.data_dirs = vec!["/first".into(), "/second".into()];
+    config
+}
+
+fn tell<T: 'static, Fut>(world: &World, node: &Node, what: impl FnOnce() -> Fut + 'static) -> T
+where
+    Fut: Future<Output = T> + 'static,
+{
+    let mut told = node.spawn(what);
+    run(world, || told.is_finished());
+    told.take_output().expect("told to its end")
+}
+
+async fn fill(partitions: u32) -> TopicId {
+    let mut client = Client::connect(ShardId(0)).await;
+    let topic = client.create_topic("kept", partitions).await;
+    for partition in 0..partitions {
+        let part = ProducePartition {
+            topic,
+            partition: PartitionIndex(partition),
+            expected_end_offset: None,
+            batches: batch(&[b"acknowledged"]),
+        };
+        let response = client.call(&ProduceRequest { partitions: vec![part] }).await;
+        assert_eq!(response.partitions[0].error, ErrorCode::None);
+    }
+    // Long enough for the checkpoint to know of it.
+    sleep(Duration::from_millis(500)).await;
+    topic
+}
+
+fn fetch(topic: TopicId, partition: u32, offset: u64, max_wait_ms: u32) -> FetchRequest {
+    let partition = PartitionIndex(partition);
+    let part =
+        FetchPartition { topic, partition, offset: Offset(offset), max_bytes: 1 << 20, leader_epoch: None };
+    FetchRequest { max_wait_ms, min_bytes: 1, max_bytes: 1 << 20, partitions: vec![part] }
+}
+
+/// The refusal of a start, or `None` if it served.
+fn refusal(world: &World, node: &Node, config: Config) -> Option<String> {
+    tell(world, node, || async move { Broker::start(config).await.err().map(|error| error.to_string()) })
+}
+
+#[test]
+fn logs_without_their_metadata_are_never_taken_for_garbage() {
+    let world = World::new(11, WorldConfig::default());
+    let (node, other) = (world.node("broker", BROKER.0), world.node("client", [10, 0, 0, 2]));
+    start(&world, &node, two_drives());
+    let topic = tell(&world, &other, || fill(4));
+    node.crash();
+
+    let mut without_first = two_drives();
+    without_first.node.data_dirs.remove(0);
+    let line = refusal(&world, &node, without_first).expect("refused");
+    assert!(line.contains("is a data directory missing"), "{line}");
+
+    let mut only_first = two_drives();
+    only_first.node.data_dirs.remove(1);
+    start(&world, &node, only_first);
+    let errors = tell(&world, &other, move || async move {
+        let mut client = Client::connect(ShardId(0)).await;
+        let mut errors = Vec::new();
+        for partition in 0..4 {
+            errors.push(client.call(&fetch(topic, partition, 0, 0)).await.partitions[0].error);
+        }
+        errors
+    });
+    assert!(errors.contains(&ErrorCode::None), "those of the first drive are served: {errors:?}");
+    assert!(
+        errors.contains(&ErrorCode::Damaged),
+        "those of the second are missed, not made anew: {errors:?}"
+    );
+    node.crash();
+
+    start(&world, &node, two_drives());
+    tell(&world, &other, move || async move {
+        let mut client = Client::connect(ShardId(0)).await;
+        for partition in 0..4 {
+            let response = client.call(&fetch(topic, partition, 0, 0)).await;
+            assert_eq!(response.partitions[0].high_watermark, Offset(1), "partition {partition}");
+        }
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_those_who_wait_for_records() {
+    let world = World::new(12, WorldConfig::default());
+    let (node, other) = (world.node("broker", BROKER.0), world.node("client", [10, 0, 0, 2]));
+    let mut stopped = node.spawn(|| async {
+        let mut broker = Broker::start(config(2)).await.expect("starts");
+        sleep(Duration::from_secs(5)).await;
+        let begun = now();
+        broker.shutdown_handle().shutdown().await;
+        broker.stopped().await.expect("no shard panics");
+        begun.elapsed()
+    });
+    let mut reading = other.spawn(|| async {
+        sleep(Duration::from_secs(1)).await;
+        let topic = fill(2).await;
+        let mut client = Client::connect(ShardId(1)).await;
+        for partition in 0..2 {
+            client.send(&fetch(topic, partition, 1, 200_000)).await;
+        }
+        let mut answers = 0;
+        while client.receive().await.is_some() {
+            answers += 1;
+        }
+        answers
+    });
+    run(&world, || stopped.is_finished() && reading.is_finished());
+    assert_eq!(reading.take_output(), Some(2), "what was under way is answered");
+    assert!(stopped.take_output().expect("stopped") < Duration::from_secs(5));
+}
