@@ -87,8 +87,10 @@ impl Controller {
     pub async fn run(self, mut requests: Receiver<Request>) {
         while let Some(Request { command, validate_only, reply }) = requests.recv().await {
             let outcome = self.execute(&command, validate_only).await;
-            if let Err(refusal) = &outcome {
-                tracing::info!(?command, %refusal, "metadata command refused");
+            match &outcome {
+                Ok(()) if validate_only => {}
+                Ok(()) => tracing::info!(?command, "metadata changed"),
+                Err(refusal) => tracing::debug!(?command, %refusal, "metadata command refused"),
             }
             // The asker may have gone; the command was decided all the same.
             let _ = reply.send(outcome);

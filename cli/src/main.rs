@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let cli = args::Cli::parse();
     match commands::run(cli) {
         Ok(code) => code,
+        Err(error) if output::reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", output::one_line(&format!("{error:#}")));
             ExitCode::FAILURE

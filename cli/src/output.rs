@@ -57,6 +57,12 @@ pub fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String
     table.trim_fmt()
 }
 
+/// Whether the error only says that whoever read our output has seen enough, as `head` does.
+pub fn reader_left(error: &anyhow::Error) -> bool {
+    let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(broken)
+}
+
 /// An error is one line, whatever it is made of.
 pub fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")

@@ -249,7 +249,7 @@ fn stop_when_interrupted(live: Arc<Live>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            while super::interrupted().await.is_ok() {
                 if live.stopping() {
                     std::process::exit(130);
                 }

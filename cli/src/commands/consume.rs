@@ -64,7 +64,7 @@ pub async fn run(global: &Global, args: ConsumeArgs) -> Result<ExitCode> {
     }
     let mut consumer = builder.build().await?;
     let mut printer = Printer::new(printing, args.max_records);
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupted = std::pin::pin!(super::interrupted());
     while !printer.is_done() {
         let next = tokio::select! {
             biased;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use corrente_client::Client;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Cli, Command, Global};
 
@@ -39,4 +40,13 @@ fn with_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitC
 /// A client of the brokers that were named.
 async fn connect(global: &Global) -> Result<Client> {
     Ok(Client::builder(global.brokers.iter().cloned()).client_id("corrente-cli").connect().await?)
+}
+
+/// Waits for SIGINT or SIGTERM: a person at the terminal, or whoever runs us in the background.
+async fn interrupted() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupt = tokio::signal::ctrl_c() => interrupt,
+        _ = terminate.recv() => Ok(()),
+    }
 }

@@ -133,11 +133,11 @@ pub async fn run(global: &Global, args: ProduceArgs) -> Result<ExitCode> {
     let progress = Progress::bytes(total);
     let trouble = tokio::select! {
         trouble = send_all(&producer, incoming, &sent, &progress) => trouble,
-        _ = tokio::signal::ctrl_c() => Some("interrupted: what was sent before is waited for".to_owned()),
+        _ = super::interrupted() => Some("interrupted: what was sent before is waited for".to_owned()),
     };
     let report = tokio::select! {
         report = producer.clone().close() => report?,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted again: what is in flight is unknown"),
+        _ = super::interrupted() => anyhow::bail!("interrupted again: what is in flight is unknown"),
     };
     drop(progress);
     if let (Some(stats), Some(path)) = (stats, &args.stats_file) {

@@ -75,7 +75,7 @@ struct Ready {
 
 pub fn run(global: &Global, args: ServeArgs) -> Result<ExitCode> {
     let _logs = start_logs(&args)?;
-    if let Some(path) = &args.ready_file {
+    if let Some(path) = args.ready_file.as_ref().filter(|path| !belongs_to_a_living_broker(path)) {
         forget(path)?;
     }
     let config = load_config(&args)?;
@@ -112,7 +112,16 @@ async fn serve(global: &Global, args: &ServeArgs, config: Config) -> Result<Exit
         forget(path)?;
     }
     outcome?;
+    tracing::info!("stopped: everything is flushed and the checkpoint is written");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A start that is about to fail must not take away what a broker that serves has written.
+fn belongs_to_a_living_broker(ready_file: &Path) -> bool {
+    let Ok(content) = fs::read(ready_file) else { return false };
+    let ready = serde_json::from_slice::<serde_json::Value>(&content).unwrap_or_default();
+    let pid = ready.get("pid").and_then(serde_json::Value::as_u64);
+    pid.is_some_and(|pid| pid != u64::from(std::process::id()) && Path::new(&format!("/proc/{pid}")).exists())
 }
 
 impl Ready {

@@ -91,6 +91,8 @@ pub(crate) struct OffsetsFlight {
 struct Partition {
     topic: TopicName,
     index: PartitionIndex,
+    /// The topic that the positions belong to, once it was asked: another of the same name has others.
+    topic_id: Option<TopicId>,
     start: StartOffset,
     /// The next offset to fetch, once it is known.
     position: Option<Offset>,
@@ -147,6 +149,7 @@ impl Consumers {
             Partition {
                 topic: topic.clone(),
                 index: *index,
+                topic_id: None,
                 start: *start,
                 position: match start {
                     StartOffset::At(offset) => Some(*offset),
@@ -319,6 +322,11 @@ impl Consumer {
                 continue;
             }
             let Some(route) = hub.route(topic, *index) else { continue };
+            if *self.partitions[place].topic_id.get_or_insert(route.topic) != route.topic {
+                let cause = "the topic was deleted and another one has its name; start anew to read that one";
+                self.give_up(place, Error::new(ErrorKind::TopicNotFound, "fetch", cause));
+                continue;
+            }
             let Some(connection) = hub.ready(now, route.destination) else { continue };
             let wants_offsets = self.wants_offsets(place);
             if !wants_offsets && self.fetching.contains(&route.destination) {
