@@ -122,8 +122,8 @@ struct Checker {
     least_end: BTreeMap<PartitionIndex, Offset>,
     /// That end when each open question was asked.
     questions: BTreeMap<u32, Offset>,
-    /// What was answered last.
-    answered: BTreeMap<PartitionIndex, Offset>,
+    /// The end told in answer to the last question, and that question. Answers may overtake each other.
+    told: BTreeMap<PartitionIndex, (u32, Offset)>,
     /// The offset each reader must be given next.
     next: BTreeMap<(ReaderId, PartitionIndex), Offset>,
     violations: Vec<Violation>,
@@ -261,7 +261,8 @@ impl Checker {
             );
         }
         self.raise(partition, end);
-        self.answered.insert(partition, end);
+        let told = self.told.entry(partition).or_insert((question, end));
+        *told = (question, end).max(*told);
     }
 
     /// The rules that need everything: what is there in the end.
@@ -276,7 +277,7 @@ impl Checker {
 
     fn conclude_partition(&mut self, partition: PartitionIndex) {
         let read = self.next.get(&(ReaderId::Final, partition)).copied().unwrap_or_default();
-        let told = self.answered.get(&partition).copied().unwrap_or_default();
+        let told = self.told.get(&partition).map_or(Offset::ZERO, |(_, end)| *end);
         if read != told {
             let detail =
                 format!("partition {partition} was read to {read} in the end, its end was told as {told}");

@@ -70,7 +70,7 @@ pub enum Event {
     },
     /// A question for first and end offset begins.
     Asked {
-        /// Names the question; never used twice.
+        /// Names the question; later ones have greater numbers.
         question: u32,
         /// About which partition.
         partition: PartitionIndex,

@@ -167,6 +167,15 @@ fn an_end_that_goes_back() {
 }
 
 #[test]
+fn a_late_answer_to_an_early_question_is_not_the_last_word() {
+    // Answered before two of the records were there; on its way until after the last question's answer.
+    let mut late = sound();
+    let answer = late.remove(7);
+    late.insert(14, answer);
+    assert_eq!(classes(late), []);
+}
+
+#[test]
 fn a_start_that_moved() {
     let moved = Event::Answered { question: 1, partition: P0, start: Offset(1), end: Offset(4) };
     assert_eq!(with(14, [moved]), [Class::StartMoved]);
