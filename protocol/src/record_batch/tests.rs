@@ -242,7 +242,8 @@ proptest! {
         let header = RecordBatchHeader {
             base_offset: Offset(base), length, leader_epoch: LeaderEpoch(epoch), crc,
             attributes: Attributes(attributes), last_offset_delta: delta, base_timestamp_ms: times.0,
-            max_timestamp_ms: times.1, producer_id: producer.0, producer_epoch: producer.1, base_sequence: producer.2, record_count,
+            max_timestamp_ms: times.1, producer_id: producer.0, producer_epoch: producer.1,
+            base_sequence: producer.2, record_count,
         };
         prop_assert_eq!(RecordBatchHeader::decode(&header.encode()), Ok(header));
         prop_assert!(header.end_offset() >= header.last_offset());
