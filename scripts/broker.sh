@@ -29,7 +29,7 @@ ulimit -l unlimited 2>/dev/null || true
 # start_broker DIR [flags of corrente serve]: data, log and ready file are in DIR. The first start takes a free port,
 # later ones the same, so that clients find it again. Returns once requests are served.
 start_broker() {
-  local directory=$1 began=$EPOCHREALTIME
+  local directory=$1 began=$EPOCHREALTIME deadline=$((SECONDS + 120))
   shift
   mkdir -p "$directory"
   rm -f "$directory/ready"
@@ -42,6 +42,7 @@ start_broker() {
       tail -n 20 "$directory/broker.log" >&2
       die "the broker ended while starting"
     fi
+    ((SECONDS < deadline)) || die "the broker, process $broker_pid, serves nothing 120 s after its start"
     sleep 0.01
   done
   broker=$(sed 's/.*"advertised" *: *"\([^"]*\)".*/\1/' "$directory/ready")
