@@ -297,9 +297,7 @@ async fn open_metadata(
     let node = NodeId(setup.config.node.id);
     let log = match origins.remove(&METADATA) {
         Some(Origin::Found(found)) => storage.open_log(found).await.map_err(metadata_error)?.0,
-        None | Some(Origin::New) if origins.is_empty() => {
-            storage.create_log(METADATA, 0).await.map_err(metadata_error)?
-        }
+        None if origins.is_empty() => storage.create_log(METADATA, 0).await.map_err(metadata_error)?,
         _ => {
             let line = format!(
                 "the metadata log is gone and there are {} other logs: \

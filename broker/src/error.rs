@@ -50,7 +50,11 @@ impl From<AppendRefusal> for Refusal {
             AppendRefusal::NotLeader => ErrorCode::NotLeader,
             AppendRefusal::Log(AppendError::Fenced(_)) => ErrorCode::LogFenced,
             AppendRefusal::Log(AppendError::TooLarge { .. }) => ErrorCode::MessageTooLarge,
-            AppendRefusal::Log(_) => ErrorCode::ShuttingDown,
+            AppendRefusal::Log(AppendError::StaleEpoch { .. }) => ErrorCode::NotLeader,
+            AppendRefusal::Log(AppendError::Empty | AppendError::OffsetsExhausted { .. }) => {
+                ErrorCode::InvalidRequest
+            }
+            AppendRefusal::Log(AppendError::Closed) => ErrorCode::ShuttingDown,
         };
         Refusal::new(code, refusal.to_string())
     }

@@ -59,7 +59,8 @@ impl Outbox {
     /// Queues one frame and, if nobody is writing, writes until nothing is queued.
     ///
     /// After a failed write frames are dropped: the connection is gone and its owner learns it from
-    /// the reading side. Not cancel-safe: a dropped writer ends the connection.
+    /// the reading side. Not cancel-safe: dropped while it writes, it takes the writer along and nothing
+    /// leaves any more, so only tasks that run to their end call it.
     pub async fn send(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>) {
         if self.failed.get() {
             return;

@@ -76,7 +76,7 @@ pub async fn open(shard: &Rc<Shard>, id: TopicPartition, origin: Origin) {
 
 async fn open_found(shard: &Rc<Shard>, found: FoundLog) {
     let id = found.id;
-    let slot = match shard.storage.open_log(found.clone()).await {
+    let slot = match shard.storage.open_log(found).await {
         Ok((log, recovered)) => {
             if recovered.truncated_bytes > 0 {
                 tracing::info!(partition = %id, ?recovered, "cut a torn tail: none of it was acknowledged");
@@ -84,8 +84,6 @@ async fn open_found(shard: &Rc<Shard>, found: FoundLog) {
             lead(shard, id, log)
         }
         Err(error) => {
-            // What was known of it must survive the checkpoints of this start.
-            shard.storage.keep_closed(&found);
             let code = match error {
                 RecoveryError::Damaged { .. } => ErrorCode::Damaged,
                 _ => ErrorCode::StorageError,
@@ -97,6 +95,7 @@ async fn open_found(shard: &Rc<Shard>, found: FoundLog) {
 }
 
 fn lost_log(shard: &Rc<Shard>, lost: &FoundLog) -> Slot {
+    // What is known of it must survive the checkpoints of this start.
     shard.storage.keep_closed(lost);
     let end = lost.checkpoint.map_or(Offset(0), |entry| entry.flushed_offset);
     let line =

@@ -65,7 +65,7 @@ impl Prewrite {
     }
 
     /// Decides after a window of `len` bytes was written up to `end`; space is never made ready beyond
-    /// `bound`. A range to fill counts as being filled until [`Prewrite::filled`] or [`Prewrite::gave_up`].
+    /// `bound`. A range to fill counts as being filled until [`Prewrite::filled`].
     pub(crate) fn after_write(&mut self, now: Instant, len: u64, end: u64, bound: u64) -> Ahead {
         self.ready = self.ready.max(end);
         self.large_in_a_row = if len >= LARGE_WINDOW { self.large_in_a_row.saturating_add(1) } else { 0 };
