@@ -10,6 +10,8 @@ mod checkpoint;
 mod checkpointer;
 mod error;
 mod extent;
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod layout;
 mod le;
@@ -37,12 +39,3 @@ pub use position::{FilePosition, HeaderHash, Nonce};
 pub use recovery::{Recovered, TailFound};
 pub use shard::StorageConfig;
 pub use storage::Storage;
-
-#[doc(hidden)]
-pub mod fuzz {
-    //! Entries for fuzzing: no bytes may panic.
-    pub use crate::checkpoint::fuzz_checkpoint as checkpoint;
-    pub use crate::extent::fuzz_extent as extent;
-    pub use crate::segment::fuzz_segment_header as segment_header;
-    pub use crate::segment_index::fuzz_segment_index as segment_index;
-}
