@@ -1,7 +1,8 @@
 //! Entries for fuzzing, by the names of their targets in `fuzz/`. Not part of the api.
 //!
-//! An entry takes bytes from a stranger and comes back: it never panics, and never holds more than [`held_max`]. It
-//! lives with its decoder, as `fuzz_…`, and asserts what that decoder promises. Other crates list theirs the same way.
+//! An entry takes bytes from a stranger and comes back: it never panics, and holds little more than what arrived
+//! ([`HELD_BASE`], [`HELD_PER_BYTE`]). It lives with its decoder, as `fuzz_…`, and asserts what that decoder promises.
+//! Other crates list theirs the same way.
 
 use crate::api::{self, fuzz_api, fuzz_message};
 use crate::compression::{Compression, fuzz_codec};
@@ -44,11 +45,11 @@ pub const ENTRIES: &[Entry] = &[
     ("wire", wire),
 ];
 
-/// The most bytes an entry may hold at once for an input of `len` bytes: some for itself, and a small multiple of what
-/// arrived. What a length in the input only claims is never among them.
-pub const fn held_max(len: usize) -> usize {
-    (1 << 20) + 256 * len
-}
+/// The most bytes an entry may hold at once, whatever it is given.
+pub const HELD_BASE: usize = 1 << 20;
+/// The most bytes an entry may hold at once beyond that for each byte of its input. What a length in the input only
+/// claims is never among them.
+pub const HELD_PER_BYTE: usize = 256;
 
 macro_rules! entries {
     ($($name:ident = $entry:expr;)*) => {$(
