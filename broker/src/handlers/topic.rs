@@ -5,14 +5,14 @@ use std::rc::Rc;
 use corrente_protocol::api::{
     AddPartitionsRequest, AddPartitionsResponse, AlterTopicRequest, AlterTopicResponse, CreateTopicRequest,
     CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
-    DescribeTopicResponse, PartitionDescription, TopicConfigEntry,
+    DescribeTopicResponse, PartitionDescription, PartitionState, TopicConfigEntry,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
 use corrente_replication::controller::Command;
 use corrente_replication::topic_config::effective_configs;
 
-use crate::error::Refusal;
+use crate::error::{Refusal, unknown_partition};
 use crate::shard::{Place, Shard, Slot};
 
 /// Creates a topic; answers once every partition can be written.
@@ -101,16 +101,19 @@ async fn describe_partition(shard: &Rc<Shard>, id: TopicPartition) -> PartitionD
         }
         Place::Unknown => None,
     };
-    described.unwrap_or_else(|| nothing_known(shard, id, ErrorCode::UnknownTopicOrPartition))
+    described.unwrap_or_else(|| nothing_known(shard, id, unknown_partition(id)))
 }
 
 fn describe_here(shard: &Shard, id: TopicPartition, slot: &Slot) -> PartitionDescription {
     let partition = match slot.serving() {
         Ok(partition) => partition,
-        Err(refusal) => return nothing_known(shard, id, refusal.code),
+        Err(refusal) => return nothing_known(shard, id, refusal),
     };
     let log = partition.log();
-    let error = if log.is_fenced().is_some() { ErrorCode::LogFenced } else { ErrorCode::None };
+    let (state, error, reason) = match log.is_fenced() {
+        None => (PartitionState::Online, ErrorCode::None, None),
+        Some(fenced) => (PartitionState::Fenced, ErrorCode::LogFenced, Some(fenced.reason.to_string())),
+    };
     PartitionDescription {
         leader_epoch: partition.leader_epoch().unwrap_or(LeaderEpoch(0)),
         log_start_offset: log.log_start_offset(),
@@ -118,11 +121,16 @@ fn describe_here(shard: &Shard, id: TopicPartition, slot: &Slot) -> PartitionDes
         log_end_offset: log.log_end_offset(),
         size_bytes: log.size_bytes(),
         data_dir: log.dir().display().to_string(),
-        ..nothing_known(shard, id, error)
+        error,
+        state,
+        reason,
+        index: id.partition,
+        leader: shard.node,
+        shard: shard.id,
     }
 }
 
-fn nothing_known(shard: &Shard, id: TopicPartition, error: ErrorCode) -> PartitionDescription {
+fn nothing_known(shard: &Shard, id: TopicPartition, refusal: Refusal) -> PartitionDescription {
     PartitionDescription {
         index: id.partition,
         leader: shard.node,
@@ -133,6 +141,8 @@ fn nothing_known(shard: &Shard, id: TopicPartition, error: ErrorCode) -> Partiti
         log_end_offset: Offset(0),
         size_bytes: 0,
         data_dir: String::new(),
-        error,
+        error: refusal.code,
+        state: PartitionState::Offline,
+        reason: Some(refusal.message),
     }
 }
