@@ -205,17 +205,29 @@ impl Admin {
         let topic = topic_name("list offsets", topic)?;
         let count =
             partition_count(&self.link, &topic).await.map_err(|error| error.operation("list offsets"))?;
-        try_join_all((0..count).map(|partition| self.list_offset(&topic, partition, spec))).await
+        try_join_all((0..count).map(|partition| self.find_offset(topic.clone(), partition, spec))).await
     }
 
-    async fn list_offset(
+    /// One offset of one partition; see [`list_offsets`](Admin::list_offsets).
+    ///
+    /// # Errors
+    /// `TopicNotFound`, for the partition too; `Timeout`; what else the broker says.
+    pub async fn list_offset(
         &self,
-        topic: &TopicName,
+        topic: &str,
         partition: u32,
         spec: OffsetSpec,
     ) -> Result<PartitionOffset, Error> {
-        let request =
-            CallRequest::ListOffsets { topic: topic.clone(), partition: PartitionIndex(partition), spec };
+        self.find_offset(topic_name("list offsets", topic)?, partition, spec).await
+    }
+
+    async fn find_offset(
+        &self,
+        topic: TopicName,
+        partition: u32,
+        spec: OffsetSpec,
+    ) -> Result<PartitionOffset, Error> {
+        let request = CallRequest::ListOffsets { topic, partition: PartitionIndex(partition), spec };
         match self.call(request).await? {
             CallResponse::Offset(found) => {
                 Ok(PartitionOffset { partition, offset: found.offset, timestamp_ms: found.timestamp_ms })
