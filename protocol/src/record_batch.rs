@@ -9,6 +9,7 @@ mod builder;
 mod error;
 mod header;
 mod reader;
+mod retain;
 mod validate;
 
 pub use builder::RecordBatchBuilder;
@@ -17,6 +18,7 @@ pub use header::{
     Attributes, HEADER_LEN, Headers, NO_LEADER_EPOCH, RecordBatchHeader, headers, stamp, stamp_append_time,
 };
 pub use reader::{RecordBatch, RecordBatches, Records};
+pub use retain::{RetainError, Retained, empty_batch, retain};
 pub use validate::{BatchLimits, ValidBatch, validate_batches};
 
 #[doc(hidden)]
