@@ -11,6 +11,7 @@ mod error;
 mod header;
 mod keys;
 mod reader;
+mod retain;
 mod validate;
 
 pub use builder::RecordBatchBuilder;
@@ -20,6 +21,7 @@ pub use header::{
 };
 pub use keys::{KeyError, check_keys};
 pub use reader::{RecordBatch, RecordBatches, Records};
+pub use retain::{RetainError, Retained, empty_batch, retain};
 pub use validate::{BatchLimits, ValidBatch, validate_batches};
 
 #[doc(hidden)]

@@ -9,13 +9,13 @@ use corrente_runtime::buffer::{AlignedBuf, BLOCK};
 use thiserror::Error;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::le::{put, take, u16_at, u32_at, u64_at};
+use crate::le::{i64_at, put, take, u16_at, u32_at, u64_at};
 use crate::position::{FilePosition, HeaderHash, Nonce, file_len};
 
 /// The one version written and read.
-pub(crate) const CHECKPOINT_VERSION: u16 = 1;
+pub(crate) const CHECKPOINT_VERSION: u16 = 2;
 /// Length of one entry.
-pub(crate) const ENTRY_LEN: usize = 96;
+pub(crate) const ENTRY_LEN: usize = 128;
 
 const FILE_MAGIC: [u8; 8] = *b"CORRCKPT";
 const FRAME_MAGIC: [u8; 4] = *b"CKFR";
@@ -46,6 +46,8 @@ pub struct CheckpointEntry {
     pub last_extent: FilePosition,
     /// The hash of that extent's header, or of the segment's header if it holds none.
     pub last_hash: HeaderHash,
+    /// The latest timestamp in that segment, up to `position`.
+    pub max_timestamp_ms: i64,
 }
 
 /// Whose checkpoint a file is.
@@ -194,6 +196,7 @@ impl CheckpointEntry {
         put(out, 56, self.position.0.to_le_bytes());
         put(out, 64, self.last_extent.0.to_le_bytes());
         put(out, 72, self.last_hash.0.to_le_bytes());
+        put(out, 80, self.max_timestamp_ms.to_le_bytes());
     }
 
     fn decode(bytes: &[u8]) -> CheckpointEntry {
@@ -210,6 +213,7 @@ impl CheckpointEntry {
             position: FilePosition(u64_at(bytes, 56)),
             last_extent: FilePosition(u64_at(bytes, 64)),
             last_hash: HeaderHash(u64_at(bytes, 72)),
+            max_timestamp_ms: i64_at(bytes, 80),
         }
     }
 }
@@ -239,6 +243,7 @@ mod tests {
             position: FilePosition(n * 64),
             last_extent: FilePosition(n * 32),
             last_hash: HeaderHash(n ^ 2),
+            max_timestamp_ms: i64::try_from(n).unwrap(),
         }
     }
 

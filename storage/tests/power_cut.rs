@@ -216,7 +216,7 @@ fn seeds() -> std::ops::Range<u64> {
             let seed = seed.parse().expect("CORRENTE_SEED is a number");
             seed..seed + 1
         }
-        Err(_) => 0..200,
+        Err(_) => 0..300,
     }
 }
 
