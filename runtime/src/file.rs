@@ -230,6 +230,24 @@ pub async fn write_small(path: &Path, content: Vec<u8>) -> io::Result<()> {
     }
 }
 
+/// The room of the file system a path lies in, as an ordinary process may use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What it holds at most.
+    pub total_bytes: u64,
+    /// What may still be written; another process may take it first.
+    pub available_bytes: u64,
+}
+
+/// The room of the file system that `path`, which must be there, lies in.
+pub async fn space(path: &Path) -> io::Result<Space> {
+    if driver::simulated() {
+        driver::sim::file::space(path).await
+    } else {
+        driver::uring::file::space(path).await
+    }
+}
+
 /// The lock of a directory, held until dropped or until the process ends.
 #[must_use = "the lock is released when dropped"]
 pub struct DirLock {

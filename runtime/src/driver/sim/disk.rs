@@ -10,6 +10,7 @@ use super::{
     trace::Mark,
     world::{Event, WorldState},
 };
+use crate::file::Space;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +21,9 @@ use std::{
     rc::Rc,
     task::{Poll, Waker},
 };
+
+/// What a disk holds.
+const CAPACITY_BYTES: u64 = 1 << 40;
 
 /// A file, whatever it is called.
 pub(crate) struct FileNode {
@@ -293,6 +297,14 @@ impl Disk {
         }
     }
 
+    // Space.
+
+    /// A file takes as much as it is long.
+    pub(crate) fn space(&self) -> Space {
+        let available_bytes = CAPACITY_BYTES.saturating_sub(bytes_below(&self.root));
+        Space { total_bytes: CAPACITY_BYTES, available_bytes }
+    }
+
     // Content.
 
     /// Ends a write that was begun under the number `operation`.
@@ -419,6 +431,16 @@ impl Fate for CrashDraw<'_> {
     fn shuffle<T>(&mut self, items: &mut [T]) {
         self.world.shuffle(items);
     }
+}
+
+/// The lengths of all files below `dir`.
+fn bytes_below(dir: &DirNode) -> u64 {
+    let live = dir.live.borrow();
+    let bytes = live.values().map(|entry| match entry {
+        Entry::Dir(child) => bytes_below(child),
+        Entry::File(file) => file.data.borrow().len(),
+    });
+    bytes.sum()
 }
 
 /// The names along a path, from the root.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     buffer::AlignedBuf,
-    file::{DirEntry, OpenOptions, Sync},
+    file::{DirEntry, OpenOptions, Space, Sync},
 };
 use bytes::Bytes;
 use std::{
@@ -261,6 +261,11 @@ fn interim_path(path: &Path) -> io::Result<PathBuf> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".tmp");
     Ok(path.with_file_name(name))
+}
+
+pub(crate) async fn space(path: &Path) -> io::Result<Space> {
+    let owned = path.to_owned();
+    metadata("space", path, move |disk| disk.lookup(&owned).map(|_| disk.space())).await
 }
 
 /// Released when dropped, or by a crash.
