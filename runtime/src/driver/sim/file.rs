@@ -2,9 +2,11 @@
 
 use super::{
     context::{self, Context, Life},
-    disk::{self, Disk, Entry, FileNode, Operation},
+    disk::Disk,
     image::own_copy,
+    operation::{Operation, submit},
     trace::fingerprint,
+    tree::{Entry, FileNode},
     world::WorldState,
 };
 use crate::{
@@ -43,7 +45,7 @@ impl File {
         let world = &self.open.context.world;
         let delay_ns = world.draw_delay_ns(&world.config.disk.read) + transfer_ns(world, len);
         let file = self.open.file.clone();
-        disk::submit(&self.open.context, delay_ns, offset ^ len as u64, move |_| {
+        submit(&self.open.context, delay_ns, offset ^ len as u64, move |_| {
             let mut buffer = AlignedBuf::zeroed(len);
             let there = file.data.borrow().read(offset, &mut buffer);
             buffer.truncate(there);
@@ -71,7 +73,7 @@ impl File {
         if world.is_alive(self.open.context.life) {
             file.data.borrow_mut().begin_write(operation, offset, data);
         }
-        disk::submit(&self.open.context, write_ns + flush_ns, print, move |disk| {
+        submit(&self.open.context, write_ns + flush_ns, print, move |disk| {
             disk.complete_write(&file, operation, durable);
             Ok(())
         })
@@ -82,7 +84,7 @@ impl File {
         let delay_ns = world.draw_delay_ns(&world.config.disk.flush);
         let file = self.open.file.clone();
         let operation = self.next_number();
-        disk::submit(&self.open.context, delay_ns, operation, move |disk| {
+        submit(&self.open.context, delay_ns, operation, move |disk| {
             disk.flush(&file, operation);
             Ok(())
         })
@@ -124,7 +126,7 @@ impl File {
     fn metadata<T: 'static>(&self, apply: impl FnOnce(&mut Disk) -> io::Result<T> + 'static) -> Operation<T> {
         let world = &self.open.context.world;
         let delay_ns = world.draw_delay_ns(&world.config.disk.metadata);
-        disk::submit(&self.open.context, delay_ns, delay_ns, apply)
+        submit(&self.open.context, delay_ns, delay_ns, apply)
     }
 
     fn next_number(&self) -> u64 {
@@ -134,13 +136,13 @@ impl File {
 }
 
 fn open_node(disk: &mut Disk, path: &Path, options: OpenOptions) -> io::Result<Rc<FileNode>> {
-    match disk.lookup(path) {
+    match disk.tree.lookup(path) {
         Ok(_) if options.create_new => Err(io::ErrorKind::AlreadyExists.into()),
         Ok(Entry::File(file)) => Ok(file),
         Ok(Entry::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && (options.create || options.create_new) => {
-            let place = disk.place(path)?;
-            Ok(disk.create_file(place))
+            let place = disk.tree.place(path)?;
+            Ok(disk.tree.create_file(place))
         }
         Err(error) => Err(error),
     }
@@ -163,7 +165,7 @@ fn metadata<T: 'static>(
 ) -> Operation<T> {
     let context = context::current();
     let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.metadata);
-    disk::submit(&context, delay_ns, name_print(what, path), apply)
+    submit(&context, delay_ns, name_print(what, path), apply)
 }
 
 fn name_print(what: &str, path: &Path) -> u64 {
@@ -172,13 +174,13 @@ fn name_print(what: &str, path: &Path) -> u64 {
 
 pub(crate) async fn create_dir_all(path: &Path) -> io::Result<()> {
     let owned = path.to_owned();
-    metadata("create_dir_all", path, move |disk| disk.create_dir_all(&owned)).await
+    metadata("create_dir_all", path, move |disk| disk.tree.create_dir_all(&owned)).await
 }
 
 pub(crate) async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     let owned = path.to_owned();
     metadata("read_dir", path, move |disk| {
-        let listed = disk.lookup_dir(&owned)?.list();
+        let listed = disk.tree.lookup_dir(&owned)?.list();
         Ok(listed.into_iter().map(|(name, entry)| describe(name, &entry)).collect())
     })
     .await
@@ -193,25 +195,25 @@ fn describe(name: String, entry: &Entry) -> DirEntry {
 
 pub(crate) async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     let owned = (from.to_owned(), to.to_owned());
-    metadata("rename", to, move |disk| disk.rename(&owned.0, &owned.1)).await
+    metadata("rename", to, move |disk| disk.tree.rename(&owned.0, &owned.1)).await
 }
 
 pub(crate) async fn remove_file(path: &Path) -> io::Result<()> {
     let owned = path.to_owned();
-    metadata("remove_file", path, move |disk| disk.remove_file(&owned)).await
+    metadata("remove_file", path, move |disk| disk.tree.remove_file(&owned)).await
 }
 
 pub(crate) async fn remove_dir_all(path: &Path) -> io::Result<()> {
     let owned = path.to_owned();
-    metadata("remove_dir_all", path, move |disk| disk.remove_dir_all(&owned)).await
+    metadata("remove_dir_all", path, move |disk| disk.tree.remove_dir_all(&owned)).await
 }
 
 pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
     let context = context::current();
     let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.flush);
     let owned = path.to_owned();
-    disk::submit(&context, delay_ns, name_print("sync_dir", path), move |disk| {
-        let dir = disk.lookup_dir(&owned)?;
+    submit(&context, delay_ns, name_print("sync_dir", path), move |disk| {
+        let dir = disk.tree.lookup_dir(&owned)?;
         disk.sync_dir(&dir);
         Ok(())
     })
@@ -220,7 +222,7 @@ pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
 
 pub(crate) async fn exists(path: &Path) -> io::Result<bool> {
     let owned = path.to_owned();
-    metadata("exists", path, move |disk| match disk.lookup(&owned) {
+    metadata("exists", path, move |disk| match disk.tree.lookup(&owned) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -231,7 +233,9 @@ pub(crate) async fn exists(path: &Path) -> io::Result<bool> {
 pub(crate) async fn read_small(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
     metadata("read_small", path, move |disk| {
-        let Entry::File(file) = disk.lookup(&owned)? else { return Err(io::ErrorKind::IsADirectory.into()) };
+        let Entry::File(file) = disk.tree.lookup(&owned)? else {
+            return Err(io::ErrorKind::IsADirectory.into());
+        };
         let data = file.data.borrow();
         let len = usize::try_from(data.len()).unwrap_or(usize::MAX);
         if len > len_max {
@@ -265,7 +269,7 @@ fn interim_path(path: &Path) -> io::Result<PathBuf> {
 
 pub(crate) async fn space(path: &Path) -> io::Result<Space> {
     let owned = path.to_owned();
-    metadata("space", path, move |disk| disk.lookup(&owned).map(|_| disk.space())).await
+    metadata("space", path, move |disk| disk.tree.lookup(&owned).map(|_| disk.space())).await
 }
 
 /// Released when dropped, or by a crash.
