@@ -12,7 +12,7 @@ use std::{
 
 pub use crate::driver::sim::disk::DiskCounters;
 
-/// A machine: it has a name, an address and a disk, and can crash and be started again.
+/// A machine: it has a name, an address and a disk, can crash or be killed, and be started again.
 #[derive(Clone)]
 pub struct Node {
     world: Rc<WorldState>,
@@ -53,6 +53,14 @@ impl Node {
     /// once: [`Node::spawn`] starts its next life.
     pub fn crash(&self) {
         self.world.crash(self.index);
+    }
+
+    /// Ends everything that runs on it, as `kill -9` does, while the machine goes on. Every task is dropped,
+    /// every connection reset, every port and lock free. Of what was under way on the disk some still
+    /// happens, whole or in part; what was not flushed can be seen by the next life, is not durable, and a
+    /// later [`Node::crash`] may still lose it.
+    pub fn kill(&self) {
+        self.world.kill(self.index);
     }
 
     /// The controls of its disk.
@@ -102,7 +110,7 @@ impl Disk<'_> {
         self.disk_mut().ignore_flush(ignore);
     }
 
-    /// What crashes have done to this disk so far.
+    /// What has befallen this disk so far.
     pub fn counters(&self) -> DiskCounters {
         self.disk().counters()
     }

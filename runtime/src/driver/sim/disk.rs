@@ -1,14 +1,16 @@
-//! The disk of one simulated node: what it keeps, and what a crash leaves of it.
+//! The disk of one simulated node: what it keeps, and what a crash or a kill leaves of it.
 //!
 //! Names become durable by `sync_dir`, content by flushes; a crash draws for each change that is neither.
 
 use super::{
     image::{Fate, WriteFate},
+    operation::Verdict,
     trace::Mark,
     tree::{DirNode, FileNode, Tree},
     world::WorldState,
 };
-use crate::file::Space;
+use crate::{buffer::BLOCK, file::Space};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a disk holds.
@@ -19,6 +21,10 @@ const CAPACITY_BYTES: u64 = 1 << 40;
 pub struct DiskCounters {
     /// Crashes so far.
     pub crashes: u64,
+    /// Kills so far.
+    pub kills: u64,
+    /// Writes that were under way at a kill and of which something is there, not flushed.
+    pub writes_left_by_kills: u64,
     /// Unflushed writes that survived whole.
     pub writes_kept: u64,
     /// Unflushed writes of which some sectors survived.
@@ -87,9 +93,37 @@ impl Disk {
     // Content.
 
     /// Ends a write that was begun under the number `operation`.
-    pub(crate) fn complete_write(&mut self, file: &FileNode, operation: u64, durable: bool) {
+    pub(crate) fn complete_write(
+        &mut self,
+        world: &WorldState,
+        file: &FileNode,
+        operation: u64,
+        durable: bool,
+        verdict: Verdict,
+    ) {
         let completed = self.next_number();
-        file.data.borrow_mut().complete_write(operation, completed, durable && !self.ignores_flush);
+        let mut content = file.data.borrow_mut();
+        let (offset, data) = content.end_write(operation);
+        let durable = durable && !self.ignores_flush;
+        let (data, durable) = match verdict {
+            Verdict::Sound => (data, durable),
+            Verdict::Killed => self.left_by_kill(world, data, durable),
+        };
+        content.write(completed, offset, data, durable);
+    }
+
+    /// What the machine still does of a write after the kill of its process: all of it, all but the flush, the
+    /// first blocks, or nothing.
+    fn left_by_kill(&mut self, world: &WorldState, data: Bytes, durable: bool) -> (Bytes, bool) {
+        let (len, durable) = match world.draw_below(4) {
+            0 => (0, false),
+            1 => (data.len(), durable),
+            2 => (data.len(), false),
+            _ => (world.draw_below(data.len().div_ceil(BLOCK) as u64 + 1) as usize * BLOCK, false),
+        };
+        let left = data.slice(..len.min(data.len()));
+        self.counters.writes_left_by_kills += u64::from(!left.is_empty() && !durable);
+        (left, durable)
     }
 
     pub(crate) fn set_len(&mut self, file: &FileNode, len: u64) {
@@ -115,7 +149,14 @@ impl Disk {
         self.locked.remove(&lock);
     }
 
-    // Crashes.
+    // Crashes and kills.
+
+    /// The process ends and what it had under way has been settled; what is not flushed stays so.
+    pub(crate) fn kill(&mut self) {
+        self.counters.kills += 1;
+        self.locked.clear();
+        self.quiet_at_ns.clear();
+    }
 
     /// The power fails. Afterwards names and content are what the platter holds.
     pub(crate) fn crash(&mut self, world: &WorldState) {

@@ -4,7 +4,7 @@ use super::{
     context::{self, Context, Life},
     disk::Disk,
     image::own_copy,
-    operation::{Operation, submit},
+    operation::{Kind, Operation, Request, submit},
     trace::fingerprint,
     tree::{Entry, FileNode},
     world::WorldState,
@@ -36,7 +36,7 @@ impl File {
     pub(crate) async fn open(path: &Path, options: OpenOptions) -> io::Result<File> {
         let context = context::current();
         let owned = path.to_owned();
-        let file = metadata("open", path, move |disk| open_node(disk, &owned, options)).await?;
+        let file = metadata(Kind::Change, "open", path, move |disk| open_node(disk, &owned, options)).await?;
         Ok(File { open: Rc::new(OpenFile { file, context, options }) })
     }
 
@@ -45,7 +45,8 @@ impl File {
         let world = &self.open.context.world;
         let delay_ns = world.draw_delay_ns(&world.config.disk.read) + transfer_ns(world, len);
         let file = self.open.file.clone();
-        submit(&self.open.context, delay_ns, offset ^ len as u64, move |_| {
+        let request = Request { kind: Kind::Look, delay_ns, fingerprint: offset ^ len as u64 };
+        submit(&self.open.context, request, move |_, _, _| {
             let mut buffer = AlignedBuf::zeroed(len);
             let there = file.data.borrow().read(offset, &mut buffer);
             buffer.truncate(there);
@@ -67,14 +68,18 @@ impl File {
         let durable = sync == Sync::Data;
         let flush_ns = if durable { world.draw_delay_ns(&world.config.disk.flush) } else { 0 };
         let write_ns = world.draw_delay_ns(&world.config.disk.write) + transfer_ns(world, data.len());
-        let print = fingerprint(&data) ^ offset;
+        let request = Request {
+            kind: Kind::Write,
+            delay_ns: write_ns + flush_ns,
+            fingerprint: fingerprint(&data) ^ offset,
+        };
         let file = self.open.file.clone();
         let operation = self.next_number();
         if world.is_alive(self.open.context.life) {
             file.data.borrow_mut().begin_write(operation, offset, data);
         }
-        submit(&self.open.context, write_ns + flush_ns, print, move |disk| {
-            disk.complete_write(&file, operation, durable);
+        submit(&self.open.context, request, move |world, disk, verdict| {
+            disk.complete_write(world, &file, operation, durable, verdict);
             Ok(())
         })
     }
@@ -84,7 +89,8 @@ impl File {
         let delay_ns = world.draw_delay_ns(&world.config.disk.flush);
         let file = self.open.file.clone();
         let operation = self.next_number();
-        submit(&self.open.context, delay_ns, operation, move |disk| {
+        let request = Request { kind: Kind::Flush, delay_ns, fingerprint: operation };
+        submit(&self.open.context, request, move |_, disk, _| {
             disk.flush(&file, operation);
             Ok(())
         })
@@ -103,7 +109,7 @@ impl File {
     async fn change_len(&self, len_after: impl FnOnce(u64) -> u64 + 'static) -> io::Result<()> {
         allowed(self.open.options.write)?;
         let file = self.open.file.clone();
-        self.metadata(move |disk| {
+        self.metadata(Kind::Change, move |disk| {
             let now = file.data.borrow().len();
             let len = len_after(now);
             if len != now {
@@ -116,17 +122,22 @@ impl File {
 
     pub(crate) async fn len(&self) -> io::Result<u64> {
         let file = self.open.file.clone();
-        self.metadata(move |_| Ok(file.data.borrow().len())).await
+        self.metadata(Kind::Look, move |_| Ok(file.data.borrow().len())).await
     }
 
     pub(crate) async fn close(self) -> io::Result<()> {
-        self.metadata(|_| Ok(())).await
+        self.metadata(Kind::Look, |_| Ok(())).await
     }
 
-    fn metadata<T: 'static>(&self, apply: impl FnOnce(&mut Disk) -> io::Result<T> + 'static) -> Operation<T> {
+    fn metadata<T: 'static>(
+        &self,
+        kind: Kind,
+        apply: impl FnOnce(&mut Disk) -> io::Result<T> + 'static,
+    ) -> Operation<T> {
         let world = &self.open.context.world;
         let delay_ns = world.draw_delay_ns(&world.config.disk.metadata);
-        submit(&self.open.context, delay_ns, delay_ns, apply)
+        let request = Request { kind, delay_ns, fingerprint: delay_ns };
+        submit(&self.open.context, request, move |_, disk, _| apply(disk))
     }
 
     fn next_number(&self) -> u64 {
@@ -159,27 +170,40 @@ fn transfer_ns(world: &WorldState, len: usize) -> u64 {
 
 /// An operation on names, which takes the time of one.
 fn metadata<T: 'static>(
+    kind: Kind,
     what: &str,
     path: &Path,
     apply: impl FnOnce(&mut Disk) -> io::Result<T> + 'static,
 ) -> Operation<T> {
     let context = context::current();
     let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.metadata);
-    submit(&context, delay_ns, name_print(what, path), apply)
+    let request = Request { kind, delay_ns, fingerprint: name_print(what, path) };
+    submit(&context, request, move |_, disk, _| apply(disk))
 }
 
 fn name_print(what: &str, path: &Path) -> u64 {
     fingerprint(what.as_bytes()) ^ fingerprint(path.as_os_str().as_encoded_bytes())
 }
 
+/// Each step may be the last one before a crash.
 pub(crate) async fn create_dir_all(path: &Path) -> io::Result<()> {
-    let owned = path.to_owned();
-    metadata("create_dir_all", path, move |disk| disk.tree.create_dir_all(&owned)).await
+    let mut above = PathBuf::new();
+    for name in path.components() {
+        let dir = above.join(name);
+        let owned = dir.clone();
+        let made =
+            metadata(Kind::Change, "create_dir", &dir, move |disk| disk.tree.create_dir(&owned)).await?;
+        if made {
+            sync_dir(&above).await?;
+        }
+        above = dir;
+    }
+    Ok(())
 }
 
 pub(crate) async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     let owned = path.to_owned();
-    metadata("read_dir", path, move |disk| {
+    metadata(Kind::Look, "read_dir", path, move |disk| {
         let listed = disk.tree.lookup_dir(&owned)?.list();
         Ok(listed.into_iter().map(|(name, entry)| describe(name, &entry)).collect())
     })
@@ -195,24 +219,34 @@ fn describe(name: String, entry: &Entry) -> DirEntry {
 
 pub(crate) async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     let owned = (from.to_owned(), to.to_owned());
-    metadata("rename", to, move |disk| disk.tree.rename(&owned.0, &owned.1)).await
+    metadata(Kind::Change, "rename", to, move |disk| disk.tree.rename(&owned.0, &owned.1)).await
 }
 
 pub(crate) async fn remove_file(path: &Path) -> io::Result<()> {
     let owned = path.to_owned();
-    metadata("remove_file", path, move |disk| disk.tree.remove_file(&owned)).await
+    metadata(Kind::Change, "remove_file", path, move |disk| disk.tree.remove_file(&owned)).await
 }
 
+/// Each step may be the last one before a crash.
 pub(crate) async fn remove_dir_all(path: &Path) -> io::Result<()> {
+    for entry in read_dir(path).await? {
+        let path = path.join(entry.name);
+        if entry.is_dir {
+            Box::pin(remove_dir_all(&path)).await?;
+        } else {
+            remove_file(&path).await?;
+        }
+    }
     let owned = path.to_owned();
-    metadata("remove_dir_all", path, move |disk| disk.tree.remove_dir_all(&owned)).await
+    metadata(Kind::Change, "remove_dir", path, move |disk| disk.tree.remove_dir(&owned)).await
 }
 
 pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
     let context = context::current();
     let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.flush);
     let owned = path.to_owned();
-    submit(&context, delay_ns, name_print("sync_dir", path), move |disk| {
+    let request = Request { kind: Kind::Flush, delay_ns, fingerprint: name_print("sync_dir", path) };
+    submit(&context, request, move |_, disk, _| {
         let dir = disk.tree.lookup_dir(&owned)?;
         disk.sync_dir(&dir);
         Ok(())
@@ -222,7 +256,7 @@ pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
 
 pub(crate) async fn exists(path: &Path) -> io::Result<bool> {
     let owned = path.to_owned();
-    metadata("exists", path, move |disk| match disk.tree.lookup(&owned) {
+    metadata(Kind::Look, "exists", path, move |disk| match disk.tree.lookup(&owned) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -232,7 +266,7 @@ pub(crate) async fn exists(path: &Path) -> io::Result<bool> {
 
 pub(crate) async fn read_small(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
-    metadata("read_small", path, move |disk| {
+    metadata(Kind::Look, "read_small", path, move |disk| {
         let Entry::File(file) = disk.tree.lookup(&owned)? else {
             return Err(io::ErrorKind::IsADirectory.into());
         };
@@ -269,7 +303,7 @@ fn interim_path(path: &Path) -> io::Result<PathBuf> {
 
 pub(crate) async fn space(path: &Path) -> io::Result<Space> {
     let owned = path.to_owned();
-    metadata("space", path, move |disk| disk.tree.lookup(&owned).map(|_| disk.space())).await
+    metadata(Kind::Look, "space", path, move |disk| disk.tree.lookup(&owned).map(|_| disk.space())).await
 }
 
 /// Released when dropped, or by a crash.
@@ -282,7 +316,7 @@ pub(crate) struct DirLock {
 pub(crate) async fn lock_exclusive(path: &Path) -> io::Result<DirLock> {
     let Context { world, life, .. } = context::current();
     let owned = path.to_owned();
-    metadata("lock_exclusive", path, move |disk| {
+    metadata(Kind::Change, "lock_exclusive", path, move |disk| {
         let options = OpenOptions { read: true, write: true, create: true, create_new: false };
         let file = open_node(disk, &owned, options)?;
         let lock = disk.lock(&file).ok_or(io::ErrorKind::WouldBlock)?;

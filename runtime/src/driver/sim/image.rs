@@ -161,10 +161,18 @@ impl FileData {
         self.in_flight.push(InFlight { operation, offset, data });
     }
 
-    /// Ends a write that [`FileData::begin_write`] began, at completion number `completed`.
-    pub(crate) fn complete_write(&mut self, operation: u64, completed: u64, durable: bool) {
+    /// Takes back a write that [`FileData::begin_write`] began: its place and its bytes.
+    pub(crate) fn end_write(&mut self, operation: u64) -> (u64, Bytes) {
         let place = self.in_flight.iter().position(|write| write.operation == operation);
         let InFlight { offset, data, .. } = self.in_flight.swap_remove(place.expect("the write was begun"));
+        (offset, data)
+    }
+
+    /// Puts bytes in place, at completion number `completed`. None at all leave the file as it is.
+    pub(crate) fn write(&mut self, completed: u64, offset: u64, data: Bytes, durable: bool) {
+        if data.is_empty() {
+            return;
+        }
         let end = offset + data.len() as u64;
         if end > self.live.len {
             self.set_len(completed, end);
@@ -289,8 +297,7 @@ mod tests {
     }
 
     fn write(file: &mut FileData, completed: u64, offset: u64, byte: u8, len: usize, durable: bool) {
-        file.begin_write(completed, offset, own_copy(&vec![byte; len]));
-        file.complete_write(completed, completed, durable);
+        file.write(completed, offset, own_copy(&vec![byte; len]), durable);
     }
 
     fn content(file: &FileData) -> Vec<u8> {

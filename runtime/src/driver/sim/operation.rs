@@ -1,8 +1,9 @@
 //! The one door to a simulated disk: operations that take their time and then happen.
 //!
-//! An operation happens when it completes, also if nobody waits any more, and dies with its node.
+//! An operation happens when it completes, also if nobody waits any more. A power cut takes it along; a
+//! kill of its process leaves to chance how much of it the machine still does.
 
-use super::{context::Context, disk::Disk, trace::Mark, world::Event};
+use super::{context::Context, disk::Disk, trace::Mark, world::Event, world::WorldState};
 use std::{
     cell::RefCell,
     future::Future,
@@ -12,15 +13,48 @@ use std::{
     task::{Poll, Waker},
 };
 
-/// Starts an operation that completes after `delay_ns`; `apply` then makes it happen. `fingerprint`
-/// stands for it in the trace.
+/// What an operation does, as far as chance cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Looks at content, or at what the kernel knows of a file: leaves nothing behind.
+    Look,
+    /// Writes; how much of it happened is for the operation itself to draw.
+    Write,
+    /// Flushes content or names.
+    Flush,
+    /// Changes names or lengths, at one stroke.
+    Change,
+}
+
+/// An operation as it is handed in.
+pub(crate) struct Request {
+    pub(crate) kind: Kind,
+    /// How long it takes.
+    pub(crate) delay_ns: u64,
+    /// Stands for it in the trace.
+    pub(crate) fingerprint: u64,
+}
+
+/// How an operation comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// As asked.
+    Sound,
+    /// Its process was killed while it was under way.
+    Killed,
+}
+
+/// Makes an operation happen, once; yields who waits for it.
+pub(crate) type Completion = Box<dyn FnMut(&WorldState, &mut Disk, Verdict) -> Option<Waker>>;
+
+/// Starts an operation; `apply` makes it happen when it completes.
 pub(crate) fn submit<T: 'static>(
     context: &Context,
-    delay_ns: u64,
-    fingerprint: u64,
-    apply: impl FnOnce(&mut Disk) -> io::Result<T> + 'static,
+    request: Request,
+    apply: impl FnOnce(&WorldState, &mut Disk, Verdict) -> io::Result<T> + 'static,
 ) -> Operation<T> {
     let Context { world, life, executor, .. } = context;
+    let Request { kind, delay_ns, fingerprint } = request;
     let outcome = Rc::new(RefCell::new(Outcome { result: None, waiter: None }));
     if !world.is_alive(*life) {
         outcome.borrow_mut().result = Some(Err(io::Error::other("the node of this file has crashed")));
@@ -28,20 +62,31 @@ pub(crate) fn submit<T: 'static>(
     }
     world.note(Mark::DiskSubmit, life.node as u64, fingerprint);
     let at_ns = world.now_ns().saturating_add(delay_ns);
-    {
-        world.nodes.borrow_mut()[life.node].disk.busy_until(*executor, at_ns);
-    }
+    world.nodes.borrow_mut()[life.node].disk.busy_until(*executor, at_ns);
     // The closure keeps the outcome alive until the disk is no longer borrowed: its drop may call back.
     let completed = outcome.clone();
     let mut apply = Some(apply);
-    let complete = Box::new(move |disk: &mut Disk| {
-        let result = apply.take()?(disk);
+    let complete = Box::new(move |world: &WorldState, disk: &mut Disk, verdict| {
+        let apply = apply.take()?;
+        if verdict == Verdict::Killed && !outlives_its_process(world, kind) {
+            return None;
+        }
+        let result = apply(world, disk, verdict);
         let mut outcome = completed.borrow_mut();
         outcome.result = Some(result);
         outcome.waiter.take()
     });
     world.schedule(at_ns, Event::Disk(*life, complete));
     Operation { outcome }
+}
+
+/// The kernel may have begun what the process asked for, or not.
+fn outlives_its_process(world: &WorldState, kind: Kind) -> bool {
+    match kind {
+        Kind::Look => false,
+        Kind::Write => true,
+        Kind::Flush | Kind::Change => world.chance(0.5),
+    }
 }
 
 struct Outcome<T> {

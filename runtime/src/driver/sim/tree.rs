@@ -152,26 +152,20 @@ impl Tree {
         file
     }
 
-    pub(crate) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
-        let mut at = self.root.clone();
-        for name in parts(path)? {
-            at = match at.get(name) {
-                Some(Entry::Dir(dir)) => dir,
-                Some(Entry::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
-                None => {
-                    let dir = Rc::new(DirNode {
-                        id: self.next_node(),
-                        live: RefCell::default(),
-                        durable: RefCell::default(),
-                    });
-                    let place = Place { dir: at.clone(), name: name.to_owned() };
-                    self.change(NameChange::Set(place, Entry::Dir(dir.clone())));
-                    self.sync_dir(&at);
-                    dir
-                }
-            };
+    /// Says whether it was missing.
+    pub(crate) fn create_dir(&mut self, path: &Path) -> io::Result<bool> {
+        match self.lookup(path) {
+            Ok(Entry::Dir(_)) => Ok(false),
+            Ok(Entry::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let place = self.place(path)?;
+                let id = self.next_node();
+                let dir = DirNode { id, live: RefCell::default(), durable: RefCell::default() };
+                self.change(NameChange::Set(place, Entry::Dir(Rc::new(dir))));
+                Ok(true)
+            }
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     pub(crate) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -199,21 +193,14 @@ impl Tree {
         }
     }
 
-    pub(crate) fn remove_dir_all(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
         let dir = self.lookup_dir(path)?;
+        if !dir.live.borrow().is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
         let place = self.place(path)?;
-        self.empty(&dir);
         self.change(NameChange::Unset(place));
         Ok(())
-    }
-
-    fn empty(&mut self, dir: &Rc<DirNode>) {
-        for (name, entry) in dir.list() {
-            if let Entry::Dir(child) = &entry {
-                self.empty(child);
-            }
-            self.change(NameChange::Unset(Place { dir: dir.clone(), name }));
-        }
     }
 
     fn change(&mut self, change: NameChange) {
