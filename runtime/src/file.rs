@@ -145,8 +145,9 @@ pub struct DirEntry {
     pub len: u64,
 }
 
-/// Makes a directory and those above it that are missing; content with one that is there. Each new name
-/// is durable on return.
+/// Makes a directory and those above it that are missing; content with one that is there. Its name is
+/// durable on return with those above it that were made by this function, now or by an earlier process that was
+/// killed before it had flushed them.
 pub async fn create_dir_all(path: &Path) -> io::Result<()> {
     if driver::simulated() {
         driver::sim::file::create_dir_all(path).await

@@ -126,6 +126,26 @@ fn so_do_names() {
 }
 
 #[test]
+fn a_directory_that_a_killed_process_has_made_is_durable_once_it_was_asked_for_again() {
+    let deep = || async { file::create_dir_all(Path::new("/a/b/c")).await.unwrap() };
+    let mut met = 0;
+    for seed in 0..200 {
+        let (world, node) = world(seed);
+        node.spawn(deep).detach();
+        world.run_for(Duration::from_micros(50 + seed * 17 % 1_500));
+        node.kill();
+        let seen = || async { file::exists(Path::new("/a")).await.unwrap() };
+        met += u32::from(world.run(&node, LIMIT, seen).unwrap());
+        world.run(&node, LIMIT, deep).unwrap();
+        node.crash();
+        let left = || async { file::read_dir(Path::new("/a/b")).await.map(|found| found.len()) };
+        let left = world.run(&node, LIMIT, left).unwrap();
+        assert!(matches!(left, Ok(1)), "seed {seed}: {left:?}");
+    }
+    assert!((50..200).contains(&met), "{met} of 200 kills left a directory");
+}
+
+#[test]
 fn tasks_ports_and_locks_go_with_the_process() {
     let (world, node) = world(3);
     let address = SocketAddr::new(node.address(), 7400);

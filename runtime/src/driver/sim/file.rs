@@ -185,20 +185,15 @@ fn name_print(what: &str, path: &Path) -> u64 {
     fingerprint(what.as_bytes()) ^ fingerprint(path.as_os_str().as_encoded_bytes())
 }
 
-/// Each step may be the last one before a crash.
+/// Each step may be the last one before a crash. As on a machine the lowest name that is there is flushed too.
 pub(crate) async fn create_dir_all(path: &Path) -> io::Result<()> {
-    let mut above = PathBuf::new();
-    for name in path.components() {
-        let dir = above.join(name);
-        let owned = dir.clone();
-        let made =
-            metadata(Kind::Change, "create_dir", &dir, move |disk| disk.tree.create_dir(&owned)).await?;
-        if made {
-            sync_dir(&above).await?;
-        }
-        above = dir;
+    let above = path.parent().unwrap_or(Path::new(""));
+    if !exists(path).await? {
+        Box::pin(create_dir_all(above)).await?;
     }
-    Ok(())
+    let owned = path.to_owned();
+    metadata(Kind::Change, "create_dir", path, move |disk| disk.tree.create_dir(&owned)).await?;
+    sync_dir(above).await
 }
 
 pub(crate) async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {

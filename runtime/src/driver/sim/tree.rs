@@ -152,17 +152,16 @@ impl Tree {
         file
     }
 
-    /// Says whether it was missing.
-    pub(crate) fn create_dir(&mut self, path: &Path) -> io::Result<bool> {
+    pub(crate) fn create_dir(&mut self, path: &Path) -> io::Result<()> {
         match self.lookup(path) {
-            Ok(Entry::Dir(_)) => Ok(false),
+            Ok(Entry::Dir(_)) => Ok(()),
             Ok(Entry::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let place = self.place(path)?;
                 let id = self.next_node();
                 let dir = DirNode { id, live: RefCell::default(), durable: RefCell::default() };
                 self.change(NameChange::Set(place, Entry::Dir(Rc::new(dir))));
-                Ok(true)
+                Ok(())
             }
             Err(error) => Err(error),
         }

@@ -12,11 +12,17 @@ pub(crate) async fn create_dir_all(path: &Path) -> io::Result<()> {
     on_disk_thread(move || create_durably(&path)).await
 }
 
+/// A name is flushed before the next is made below it, so of what an earlier process has left only the lowest
+/// name may not be durable.
 fn create_durably(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let above = above(path);
+    if path.is_dir() {
+        return match sync(&above) {
+            // Who may not look into the directory above has not made this one.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            outcome => outcome,
+        };
+    }
     create_durably(&above)?;
     match fs::create_dir(path) {
         Ok(()) => {}
