@@ -99,7 +99,7 @@ async fn recover_log(
     dir: &Path,
     checkpoint: Option<CheckpointEntry>,
 ) -> Result<(State, Recovered), Trouble> {
-    let names = list(dir).await?;
+    let mut names = list(dir).await?;
     let mut segments = Vec::new();
     for base_offset in &names.segments {
         segments.push(look_at(id, dir, *base_offset).await?);
@@ -109,6 +109,7 @@ async fn recover_log(
             return Err(damaged(format!("no segment, the checkpoint ends in {}", entry.segment_base)));
         }
         // It was being made when the node went down.
+        remove_unfinished(dir, &mut names).await?;
         segments.push(make_first(id, dir).await?);
     }
     check_links(&segments)?;
@@ -120,10 +121,7 @@ async fn recover_log(
         index: SegmentIndex::default(),
     };
     let end = scan.walk_segments(&segments, start, checkpoint).await?;
-    for unfinished in names.unfinished {
-        let path = dir.join(unfinished);
-        file::remove_file(&path).await.at(&path)?;
-    }
+    remove_unfinished(dir, &mut names).await?;
     let log_start_offset = segments[0].segment.base_offset;
     let log_start_offset = checkpoint.map_or(log_start_offset, |entry| entry.log_start_offset);
     let recovered = Recovered {
@@ -156,6 +154,15 @@ async fn list(dir: &Path) -> Result<Names, PathError> {
     }
     names.segments.sort_unstable();
     Ok(names)
+}
+
+/// Segments that never got their names: nothing in them was ever relied on.
+async fn remove_unfinished(dir: &Path, names: &mut Names) -> Result<(), PathError> {
+    for unfinished in names.unfinished.drain(..) {
+        let path = dir.join(unfinished);
+        file::remove_file(&path).await.at(&path)?;
+    }
+    Ok(())
 }
 
 /// A segment file as it lies there.
