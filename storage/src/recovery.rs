@@ -11,6 +11,8 @@
 //! 2. Recovery first flushes the file, so that what it reads next is durable and stays as it is, then walks
 //!    the extents. An extent that verifies whole is kept, acknowledged or not. The first that does not ends
 //!    the log.
+//!    The same goes for names: a process that was killed has perhaps made a segment and not flushed its name. If
+//!    the checkpoint does not know the last segment, the directory is flushed before anything is appended.
 //! 3. If anything but zeros lies behind the end, the segment is never written again: the next append opens a
 //!    new one, with a nonce of its own. Its header names the old segment's end, so what lies behind it is
 //!    never looked at again.
@@ -113,6 +115,11 @@ async fn recover_log(
         segments.push(make_first(id, dir).await?);
     }
     check_links(&segments)?;
+    let last = &segments.last().expect("there is at least one segment").segment;
+    if checkpoint.is_none_or(|entry| entry.nonce != last.nonce) {
+        file::create_dir_all(dir).await.at(dir)?;
+        file::sync_dir(dir).await.at(dir)?;
+    }
     let start = starting_point(&segments, checkpoint)?;
     let mut scan = Scan {
         dir,

@@ -1,4 +1,5 @@
-//! A process is killed at any moment while it makes a segment; the next one goes on.
+//! A process is killed at any moment while it makes a segment; the next one appends and acknowledges; then the
+//! power fails and takes everything that nobody has flushed. What was acknowledged is there.
 
 mod common;
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 use common::*;
 use corrente_protocol::ids::ShardId;
 use corrente_runtime::sim::{Node, World, WorldConfig};
+use corrente_runtime::timer;
 use corrente_storage::{NodeLayout, Storage, StorageConfig};
 
 fn forgetful_world(seed: u64) -> (World, Node) {
@@ -24,6 +26,49 @@ async fn acknowledge_thirty() {
         append_flushed(&log, &[vec![n; 1000]]).await;
     }
     drop(opened);
+}
+
+async fn acknowledged() -> usize {
+    let (_opened, log) = open_one(|_| {}).await;
+    read_all(&log, 10_000).await.len()
+}
+
+#[test]
+fn while_the_log_is_made() {
+    for seed in 0..300 {
+        let (world, node) = forgetful_world(seed);
+        node.spawn(acknowledge_thirty).detach();
+        world.run_for(Duration::from_micros(seed * 20));
+        node.kill();
+        run(&world, &node, acknowledge_thirty);
+        node.crash();
+        let found = run(&world, &node, acknowledged);
+        assert!(found >= 30, "seed {seed}: {found} of 30 acknowledged records are there");
+    }
+}
+
+#[test]
+fn while_a_segment_follows_another() {
+    for seed in 0..300 {
+        let (world, node) = forgetful_world(seed);
+        run(&world, &node, || async {
+            acknowledge_thirty().await;
+            timer::sleep(Duration::from_secs(2)).await;
+        });
+        node.kill();
+        // The second segment begins somewhere in these.
+        node.spawn(|| async {
+            acknowledge_thirty().await;
+            acknowledge_thirty().await;
+        })
+        .detach();
+        world.run_for(Duration::from_micros(seed * 60));
+        node.kill();
+        run(&world, &node, acknowledge_thirty);
+        node.crash();
+        let found = run(&world, &node, acknowledged);
+        assert!(found >= 60, "seed {seed}: {found} of 60 acknowledged records are there");
+    }
 }
 
 #[test]
