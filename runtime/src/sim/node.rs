@@ -5,12 +5,14 @@ use std::{
     cell::{Ref, RefMut},
     future::Future,
     net::IpAddr,
+    path::Path,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
 };
 
-pub use crate::driver::sim::disk::DiskCounters;
+pub use crate::driver::sim::counters::DiskCounters;
+pub use crate::driver::sim::fault::{DiskFault, FaultRule, When};
 
 /// A machine: it has a name, an address and a disk, can crash or be killed, and be started again.
 #[derive(Clone)]
@@ -108,6 +110,48 @@ impl Disk<'_> {
     /// The planted fault: from now on flushes report success and do nothing.
     pub fn ignore_flush(&self, ignore: bool) {
         self.disk_mut().ignore_flush(ignore);
+    }
+
+    /// The planted fault: from now on [`sync_data`](crate::file::File::sync_data) reports success and does nothing;
+    /// durable writes are durable.
+    pub fn ignore_sync_data(&self, ignore: bool) {
+        self.disk_mut().ignore_sync_data(ignore);
+    }
+
+    /// The planted fault: from now on a flush of content that fails is made once more and its success reported, as
+    /// by a caller who does not know better.
+    pub fn retry_flushes(&self, retry: bool) {
+        self.disk_mut().retry_flushes(retry);
+    }
+
+    /// Has operations go wrong from now on, beside those that go wrong already.
+    ///
+    /// # Panics
+    /// If a probability is none.
+    pub fn inject(&self, rule: FaultRule) {
+        rule.assert_valid();
+        self.disk_mut().inject(rule);
+    }
+
+    /// Has everything at and below a path fail: the drive that is mounted there is dead.
+    pub fn fail_below(&self, path: impl AsRef<Path>) {
+        self.disk_mut().fail_below(path.as_ref());
+    }
+
+    /// From now on everything takes so many times as long.
+    pub fn slow_down(&self, factor: u32) {
+        self.disk_mut().slow_down(factor);
+    }
+
+    /// Ends every fault that was configured or injected, and slowness. What they did stays done.
+    pub fn heal(&self) {
+        self.disk_mut().heal();
+    }
+
+    /// What fits at and below a path, as on a file system of its own; None takes the bound away. What is there
+    /// already stays, also beyond it.
+    pub fn set_capacity(&self, path: impl AsRef<Path>, bytes: Option<u64>) {
+        self.disk_mut().set_capacity(path.as_ref(), bytes);
     }
 
     /// What has befallen this disk so far.

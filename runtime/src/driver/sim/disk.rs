@@ -1,62 +1,142 @@
-//! The disk of one simulated node: what it keeps, and what a crash or a kill leaves of it.
+//! The disk of one simulated node: what it keeps, and what crashes, kills and faults leave of it.
 //!
-//! Names become durable by `sync_dir`, content by flushes; a crash draws for each change that is neither.
+//! Names become durable by `sync_dir`, content by flushes; a crash draws for each change that is neither. A
+//! file takes as much of the disk as it is long.
 
 use super::{
-    image::{Fate, WriteFate},
-    operation::Verdict,
+    counters::DiskCounters,
+    fate::{self, CrashDraw},
+    fault::{DiskFault, FaultRule, Faults, When},
+    image::FlushFate,
+    operation::{Kind, Verdict},
     trace::Mark,
-    tree::{DirNode, FileNode, Tree},
+    tree::{FileNode, Tree},
     world::WorldState,
 };
-use crate::{buffer::BLOCK, file::Space};
+use crate::file::Space;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
-/// What a disk holds.
+/// What a disk holds unless told otherwise.
 const CAPACITY_BYTES: u64 = 1 << 40;
+/// What a stall adds.
+const STALL_NS: Range<u64> = 1_000_000_000..10_000_000_000;
 
-/// What crashes have done to a disk, in writes and in changes of names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskCounters {
-    /// Crashes so far.
-    pub crashes: u64,
-    /// Kills so far.
-    pub kills: u64,
-    /// Writes that were under way at a kill and of which something is there, not flushed.
-    pub writes_left_by_kills: u64,
-    /// Unflushed writes that survived whole.
-    pub writes_kept: u64,
-    /// Unflushed writes of which some sectors survived.
-    pub writes_torn: u64,
-    /// Unflushed writes that left nothing.
-    pub writes_lost: u64,
-    /// Unsynced names, renames, removals and lengths that survived.
-    pub changes_kept: u64,
-    /// Unsynced names, renames, removals and lengths that did not.
-    pub changes_lost: u64,
+/// A write that comes to its end.
+pub(crate) struct EndingWrite<'a> {
+    pub(crate) file: &'a FileNode,
+    pub(crate) path: &'a Path,
+    /// The number it was begun under.
+    pub(crate) operation: u64,
+    pub(crate) durable: bool,
 }
 
 /// See the module head.
-#[derive(Default)]
 pub(crate) struct Disk {
     pub(crate) tree: Tree,
+    faults: Faults,
+    /// What fits below a path.
+    capacities: BTreeMap<PathBuf, u64>,
     /// Counts operations and completions: each number is given once.
     numbers: u64,
     locked: BTreeSet<u64>,
     /// When the last operation of each executor completes.
     quiet_at_ns: BTreeMap<u32, u64>,
     ignores_flush: bool,
+    ignores_sync_data: bool,
+    retries_flushes: bool,
     counters: DiskCounters,
 }
 
 impl Disk {
-    pub(crate) fn ignore_flush(&mut self, ignore: bool) {
-        self.ignores_flush = ignore;
+    pub(crate) fn new(rules: Vec<FaultRule>) -> Self {
+        Self {
+            tree: Tree::default(),
+            faults: Faults::new(rules),
+            capacities: BTreeMap::new(),
+            numbers: 0,
+            locked: BTreeSet::new(),
+            quiet_at_ns: BTreeMap::new(),
+            ignores_flush: false,
+            ignores_sync_data: false,
+            retries_flushes: false,
+            counters: DiskCounters::default(),
+        }
     }
 
     pub(crate) fn counters(&self) -> DiskCounters {
         self.counters
+    }
+
+    // Planted faults.
+
+    pub(crate) fn ignore_flush(&mut self, ignore: bool) {
+        self.ignores_flush = ignore;
+    }
+
+    pub(crate) fn ignore_sync_data(&mut self, ignore: bool) {
+        self.ignores_sync_data = ignore;
+    }
+
+    pub(crate) fn ignores_sync_data(&self) -> bool {
+        self.ignores_sync_data
+    }
+
+    pub(crate) fn retry_flushes(&mut self, retry: bool) {
+        self.retries_flushes = retry;
+    }
+
+    // Faults.
+
+    pub(crate) fn inject(&mut self, rule: FaultRule) {
+        self.faults.add(rule);
+    }
+
+    pub(crate) fn fail_below(&mut self, below: &Path) {
+        let every =
+            [DiskFault::ReadError, DiskFault::WriteError, DiskFault::FlushError, DiskFault::NameError];
+        for fault in every {
+            self.faults.add(FaultRule { fault, when: When::Chance(1.0), below: below.to_owned() });
+        }
+    }
+
+    pub(crate) fn slow_down(&mut self, factor: u32) {
+        self.faults.slow_down(factor);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.faults.heal();
+    }
+
+    /// How long an operation that begins now takes, instead of `delay_ns`.
+    pub(crate) fn slowed_ns(&mut self, world: &WorldState, kind: Kind, path: &Path, delay_ns: u64) -> u64 {
+        let slowness = self.faults.slowness();
+        self.counters.slowed += u64::from(slowness > 1);
+        let mut slowed_ns = delay_ns.saturating_mul(u64::from(slowness));
+        if self.faults.stalls(world, kind, path) {
+            self.counters.stalls += 1;
+            slowed_ns = slowed_ns.saturating_add(world.draw_in(STALL_NS));
+        }
+        slowed_ns
+    }
+
+    /// What comes of an operation that completes now, and how often that was so.
+    pub(crate) fn judge(&mut self, world: &WorldState, kind: Kind, path: &Path) -> Verdict {
+        let Some(fault) = self.faults.judge(world, kind, path) else { return Verdict::Sound };
+        let counter = match fault {
+            DiskFault::ReadError => &mut self.counters.read_errors,
+            DiskFault::WriteError => &mut self.counters.write_errors,
+            DiskFault::FlushError => &mut self.counters.flush_errors,
+            DiskFault::NameError => &mut self.counters.name_errors,
+            DiskFault::Stall => &mut self.counters.stalls,
+        };
+        *counter += 1;
+        Verdict::Fault(fault)
     }
 
     /// An operation of this executor completes then.
@@ -75,55 +155,83 @@ impl Disk {
         self.numbers
     }
 
-    /// Makes the names in a directory durable.
-    pub(crate) fn sync_dir(&mut self, dir: &DirNode) {
-        if !self.ignores_flush {
-            self.tree.sync_dir(dir);
-        }
-    }
-
     // Space.
 
-    /// A file takes as much as it is long.
-    pub(crate) fn space(&self) -> Space {
-        let available_bytes = CAPACITY_BYTES.saturating_sub(self.tree.bytes());
-        Space { total_bytes: CAPACITY_BYTES, available_bytes }
+    pub(crate) fn set_capacity(&mut self, below: &Path, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) => self.capacities.insert(below.to_owned(), bytes),
+            None => self.capacities.remove(below),
+        };
+    }
+
+    /// The room where `path` lies, whether or not anything is there.
+    pub(crate) fn space(&self, path: &Path) -> Space {
+        let lowest = path.ancestors().find_map(|above| self.capacities.get_key_value(above));
+        let (total_bytes, used) = match lowest {
+            Some((below, bytes)) => (*bytes, self.tree.bytes_below(below)),
+            None => (CAPACITY_BYTES, self.tree.bytes_below(Path::new("/"))),
+        };
+        Space { total_bytes, available_bytes: total_bytes.saturating_sub(used) }
+    }
+
+    /// How much of `bytes` more still fits where `path` lies; all of it costs nothing to say of a large disk.
+    fn fits(&self, path: &Path, bytes: u64) -> u64 {
+        if self.capacities.is_empty() { bytes } else { bytes.min(self.space(path).available_bytes) }
+    }
+
+    /// Refuses what does not fit.
+    pub(crate) fn claim(&mut self, path: &Path, bytes: u64) -> io::Result<()> {
+        if self.fits(path, bytes) == bytes {
+            return Ok(());
+        }
+        self.counters.refused_as_full += 1;
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     // Content.
 
-    /// Ends a write that was begun under the number `operation`.
+    /// Ends a write as the verdict says. Of one that does not fit the first blocks may be there.
     pub(crate) fn complete_write(
         &mut self,
         world: &WorldState,
-        file: &FileNode,
-        operation: u64,
-        durable: bool,
+        write: &EndingWrite<'_>,
         verdict: Verdict,
-    ) {
-        let completed = self.next_number();
-        let mut content = file.data.borrow_mut();
-        let (offset, data) = content.end_write(operation);
-        let durable = durable && !self.ignores_flush;
-        let (data, durable) = match verdict {
-            Verdict::Sound => (data, durable),
-            Verdict::Killed => self.left_by_kill(world, data, durable),
-        };
-        content.write(completed, offset, data, durable);
+    ) -> io::Result<()> {
+        let EndingWrite { file, path, operation, durable } = *write;
+        let (offset, data) = file.data.borrow_mut().end_write(operation);
+        let end = offset + data.len() as u64;
+        let growth = end.saturating_sub(file.data.borrow().len());
+        if let Err(full) = self.claim(path, growth) {
+            let fitting = (end - growth + self.fits(path, growth)).saturating_sub(offset);
+            let left = fate::first_blocks(world, &data.slice(..fitting as usize));
+            self.put(file, offset, left, false);
+            return Err(full);
+        }
+        match verdict {
+            Verdict::Sound => self.put(file, offset, data, durable),
+            Verdict::Killed => {
+                let (left, durable) = fate::left_by_kill(world, data, durable);
+                self.counters.writes_left_by_kills += u64::from(!left.is_empty() && !durable);
+                self.put(file, offset, left, durable);
+            }
+            Verdict::Fault(DiskFault::FlushError) => {
+                self.put(file, offset, data, false);
+                return self.fail_flush(world, file, u64::MAX);
+            }
+            Verdict::Fault(_) => {
+                let left = fate::of_failed_write(world, &data);
+                for (at, piece) in left.pieces(offset, &data) {
+                    self.put(file, at, piece, false);
+                }
+                return Err(input_output_error());
+            }
+        }
+        Ok(())
     }
 
-    /// What the machine still does of a write after the kill of its process: all of it, all but the flush, the
-    /// first blocks, or nothing.
-    fn left_by_kill(&mut self, world: &WorldState, data: Bytes, durable: bool) -> (Bytes, bool) {
-        let (len, durable) = match world.draw_below(4) {
-            0 => (0, false),
-            1 => (data.len(), durable),
-            2 => (data.len(), false),
-            _ => (world.draw_below(data.len().div_ceil(BLOCK) as u64 + 1) as usize * BLOCK, false),
-        };
-        let left = data.slice(..len.min(data.len()));
-        self.counters.writes_left_by_kills += u64::from(!left.is_empty() && !durable);
-        (left, durable)
+    fn put(&mut self, file: &FileNode, offset: u64, data: Bytes, durable: bool) {
+        let completed = self.next_number();
+        file.data.borrow_mut().write(completed, offset, data, durable && !self.ignores_flush);
     }
 
     pub(crate) fn set_len(&mut self, file: &FileNode, len: u64) {
@@ -132,10 +240,50 @@ impl Disk {
     }
 
     /// Makes durable what completed before the flush was submitted under the number `operation`.
-    pub(crate) fn flush(&mut self, file: &FileNode, operation: u64) {
-        if !self.ignores_flush {
-            file.data.borrow_mut().flush(operation);
+    pub(crate) fn flush(
+        &mut self,
+        world: &WorldState,
+        file: &FileNode,
+        operation: u64,
+        verdict: Verdict,
+    ) -> io::Result<()> {
+        match verdict {
+            Verdict::Sound | Verdict::Killed if !self.ignores_flush => {
+                file.data.borrow_mut().flush(operation)
+            }
+            Verdict::Sound | Verdict::Killed => {}
+            Verdict::Fault(_) => return self.fail_flush(world, file, operation),
         }
+        Ok(())
+    }
+
+    fn fail_flush(&mut self, world: &WorldState, file: &FileNode, end: u64) -> io::Result<()> {
+        let mut given_up = 0;
+        file.data.borrow_mut().fail_flush(end, || {
+            let fate = fate::of_failed_flush(world);
+            given_up += u64::from(fate == FlushFate::GivenUp);
+            fate
+        });
+        self.counters.writes_given_up += given_up;
+        if self.retries_flushes {
+            file.data.borrow_mut().flush(end);
+            return Ok(());
+        }
+        Err(input_output_error())
+    }
+
+    /// Makes the names in a directory durable. If that fails, each may be so or not.
+    pub(crate) fn sync_dir(&mut self, world: &WorldState, path: &Path, verdict: Verdict) -> io::Result<()> {
+        let dir = self.tree.lookup_dir(path)?;
+        match verdict {
+            Verdict::Sound | Verdict::Killed if !self.ignores_flush => self.tree.sync_dir(&dir, || true),
+            Verdict::Sound | Verdict::Killed => {}
+            Verdict::Fault(_) => {
+                self.tree.sync_dir(&dir, || world.chance(0.5));
+                return Err(input_output_error());
+            }
+        }
+        Ok(())
     }
 
     // Locks.
@@ -160,11 +308,10 @@ impl Disk {
 
     /// The power fails. Afterwards names and content are what the platter holds.
     pub(crate) fn crash(&mut self, world: &WorldState) {
-        let keep_chance = world.config.crash.keep_chance.unwrap_or_else(|| draw_keep_chance(world));
-        let mut draw = CrashDraw { world, keep_chance, counters: &mut self.counters };
-        draw.counters.crashes += 1;
+        self.counters.crashes += 1;
+        let mut draw = CrashDraw::new(world, &mut self.counters);
         self.tree.crash(|| draw.keeps_change());
-        for file in self.tree.files() {
+        for file in self.tree.files_below(Path::new("/")) {
             file.data.borrow_mut().crash(&mut draw);
         }
         self.locked.clear();
@@ -173,68 +320,7 @@ impl Disk {
     }
 }
 
-/// One crash in four loses all that is pending, one in four keeps all, the others something between.
-fn draw_keep_chance(world: &WorldState) -> f64 {
-    match world.draw_below(4) {
-        0 => 0.0,
-        1 => 1.0,
-        _ => world.draw_below(1_000) as f64 / 1_000.0,
-    }
-}
-
-/// The draws of one crash.
-struct CrashDraw<'a> {
-    world: &'a WorldState,
-    keep_chance: f64,
-    counters: &'a mut DiskCounters,
-}
-
-impl CrashDraw<'_> {
-    fn keeps_change(&mut self) -> bool {
-        let kept = self.world.chance(self.keep_chance);
-        self.count_changes(u64::from(kept), u64::from(!kept));
-        kept
-    }
-
-    fn count_changes(&mut self, kept: u64, lost: u64) {
-        self.counters.changes_kept += kept;
-        self.counters.changes_lost += lost;
-    }
-
-    /// At least one sector is lost and at least one kept; half of the tears are clean cuts.
-    fn tear(&mut self, sectors: usize) -> Vec<bool> {
-        let cut = 1 + self.world.draw_below(sectors as u64 - 1) as usize;
-        if self.world.chance(0.5) {
-            return (0..sectors).map(|sector| sector < cut).collect();
-        }
-        let mut kept: Vec<bool> = (0..sectors).map(|_| self.world.chance(0.5)).collect();
-        kept[cut - 1] = true;
-        kept[cut] = false;
-        kept
-    }
-}
-
-impl Fate for CrashDraw<'_> {
-    fn of_write(&mut self, sectors: usize) -> WriteFate {
-        if !self.world.chance(self.keep_chance) {
-            self.counters.writes_lost += 1;
-            return WriteFate::Lost;
-        }
-        if sectors > 1 && self.world.chance(self.world.config.crash.tear_chance) {
-            self.counters.writes_torn += 1;
-            return WriteFate::Torn(self.tear(sectors));
-        }
-        self.counters.writes_kept += 1;
-        WriteFate::Kept
-    }
-
-    fn surviving_prefix(&mut self, changes: usize) -> usize {
-        let kept = (0..changes).take_while(|_| self.world.chance(self.keep_chance)).count();
-        self.count_changes(kept as u64, (changes - kept) as u64);
-        kept
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        self.world.shuffle(items);
-    }
+/// What the kernel says of a disk that fails.
+pub(crate) fn input_output_error() -> io::Error {
+    io::Error::from_raw_os_error(libc::EIO)
 }

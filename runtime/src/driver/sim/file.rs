@@ -2,9 +2,9 @@
 
 use super::{
     context::{self, Context, Life},
-    disk::Disk,
+    disk::{Disk, EndingWrite, input_output_error},
     image::own_copy,
-    operation::{Kind, Operation, Request, submit},
+    operation::{Kind, Operation, Request, Verdict, submit},
     trace::fingerprint,
     tree::{Entry, FileNode},
     world::WorldState,
@@ -20,6 +20,9 @@ use std::{
     rc::Rc,
 };
 
+/// What a new name needs of the disk.
+const NAME_BYTES: u64 = 4096;
+
 /// An open file. Clones share it.
 #[derive(Clone)]
 pub(crate) struct File {
@@ -28,6 +31,8 @@ pub(crate) struct File {
 
 struct OpenFile {
     file: Rc<FileNode>,
+    /// As it was opened.
+    path: Rc<Path>,
     context: Context,
     options: OpenOptions,
 }
@@ -37,7 +42,7 @@ impl File {
         let context = context::current();
         let owned = path.to_owned();
         let file = metadata(Kind::Change, "open", path, move |disk| open_node(disk, &owned, options)).await?;
-        Ok(File { open: Rc::new(OpenFile { file, context, options }) })
+        Ok(File { open: Rc::new(OpenFile { file, path: path.into(), context, options }) })
     }
 
     pub(crate) async fn read_at(&self, offset: u64, len: usize) -> io::Result<AlignedBuf> {
@@ -45,8 +50,9 @@ impl File {
         let world = &self.open.context.world;
         let delay_ns = world.draw_delay_ns(&world.config.disk.read) + transfer_ns(world, len);
         let file = self.open.file.clone();
-        let request = Request { kind: Kind::Look, delay_ns, fingerprint: offset ^ len as u64 };
-        submit(&self.open.context, request, move |_, _, _| {
+        let request = self.request(Kind::Read, delay_ns, offset ^ len as u64);
+        submit(&self.open.context, request, move |_, _, verdict| {
+            sound(verdict)?;
             let mut buffer = AlignedBuf::zeroed(len);
             let there = file.data.borrow().read(offset, &mut buffer);
             buffer.truncate(there);
@@ -68,50 +74,61 @@ impl File {
         let durable = sync == Sync::Data;
         let flush_ns = if durable { world.draw_delay_ns(&world.config.disk.flush) } else { 0 };
         let write_ns = world.draw_delay_ns(&world.config.disk.write) + transfer_ns(world, data.len());
-        let request = Request {
-            kind: Kind::Write,
-            delay_ns: write_ns + flush_ns,
-            fingerprint: fingerprint(&data) ^ offset,
-        };
+        let kind = if durable { Kind::DurableWrite } else { Kind::Write };
+        let request = self.request(kind, write_ns + flush_ns, fingerprint(&data) ^ offset);
+        let path = self.open.path.clone();
         let file = self.open.file.clone();
         let operation = self.next_number();
         if world.is_alive(self.open.context.life) {
             file.data.borrow_mut().begin_write(operation, offset, data);
         }
         submit(&self.open.context, request, move |world, disk, verdict| {
-            disk.complete_write(world, &file, operation, durable, verdict);
-            Ok(())
+            let write = EndingWrite { file: &file, path: &path, operation, durable };
+            disk.complete_write(world, &write, verdict)
         })
     }
 
     pub(crate) async fn sync_data(&self) -> io::Result<()> {
+        let Context { world, life, .. } = &self.open.context;
+        let ignored = world.nodes.borrow()[life.node].disk.ignores_sync_data();
+        if ignored { Ok(()) } else { self.flush().await }
+    }
+
+    async fn flush(&self) -> io::Result<()> {
         let world = &self.open.context.world;
         let delay_ns = world.draw_delay_ns(&world.config.disk.flush);
         let file = self.open.file.clone();
         let operation = self.next_number();
-        let request = Request { kind: Kind::Flush, delay_ns, fingerprint: operation };
-        submit(&self.open.context, request, move |_, disk, _| {
-            disk.flush(&file, operation);
-            Ok(())
+        let request = self.request(Kind::Flush, delay_ns, operation);
+        submit(&self.open.context, request, move |world, disk, verdict| {
+            disk.flush(world, &file, operation, verdict)
         })
         .await
     }
 
     pub(crate) async fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let end = offset.checked_add(len).ok_or(io::ErrorKind::FileTooLarge)?;
-        self.change_len(move |now| now.max(end)).await
+        let path = self.open.path.clone();
+        self.change_len(move |disk, now| {
+            disk.claim(&path, end.saturating_sub(now))?;
+            Ok(now.max(end))
+        })
+        .await
     }
 
     pub(crate) async fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change_len(move |_| len).await
+        self.change_len(move |_, _| Ok(len)).await
     }
 
-    async fn change_len(&self, len_after: impl FnOnce(u64) -> u64 + 'static) -> io::Result<()> {
+    async fn change_len(
+        &self,
+        len_after: impl FnOnce(&mut Disk, u64) -> io::Result<u64> + 'static,
+    ) -> io::Result<()> {
         allowed(self.open.options.write)?;
         let file = self.open.file.clone();
         self.metadata(Kind::Change, move |disk| {
             let now = file.data.borrow().len();
-            let len = len_after(now);
+            let len = len_after(disk, now)?;
             if len != now {
                 disk.set_len(&file, len);
             }
@@ -122,11 +139,11 @@ impl File {
 
     pub(crate) async fn len(&self) -> io::Result<u64> {
         let file = self.open.file.clone();
-        self.metadata(Kind::Look, move |_| Ok(file.data.borrow().len())).await
+        self.metadata(Kind::Recall, move |_| Ok(file.data.borrow().len())).await
     }
 
     pub(crate) async fn close(self) -> io::Result<()> {
-        self.metadata(Kind::Look, |_| Ok(())).await
+        self.metadata(Kind::Recall, |_| Ok(())).await
     }
 
     fn metadata<T: 'static>(
@@ -136,8 +153,12 @@ impl File {
     ) -> Operation<T> {
         let world = &self.open.context.world;
         let delay_ns = world.draw_delay_ns(&world.config.disk.metadata);
-        let request = Request { kind, delay_ns, fingerprint: delay_ns };
-        submit(&self.open.context, request, move |_, disk, _| apply(disk))
+        let request = self.request(kind, delay_ns, delay_ns);
+        submit(&self.open.context, request, move |_, disk, verdict| sound(verdict).and_then(|()| apply(disk)))
+    }
+
+    fn request(&self, kind: Kind, delay_ns: u64, fingerprint: u64) -> Request {
+        Request { kind, path: self.open.path.clone(), delay_ns, fingerprint }
     }
 
     fn next_number(&self) -> u64 {
@@ -153,9 +174,18 @@ fn open_node(disk: &mut Disk, path: &Path, options: OpenOptions) -> io::Result<R
         Ok(Entry::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && (options.create || options.create_new) => {
             let place = disk.tree.place(path)?;
+            disk.claim(path, NAME_BYTES)?;
             Ok(disk.tree.create_file(place))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Of an operation that a disk's failure keeps from happening.
+fn sound(verdict: Verdict) -> io::Result<()> {
+    match verdict {
+        Verdict::Sound | Verdict::Killed => Ok(()),
+        Verdict::Fault(_) => Err(input_output_error()),
     }
 }
 
@@ -177,8 +207,8 @@ fn metadata<T: 'static>(
 ) -> Operation<T> {
     let context = context::current();
     let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.metadata);
-    let request = Request { kind, delay_ns, fingerprint: name_print(what, path) };
-    submit(&context, request, move |_, disk, _| apply(disk))
+    let request = Request { kind, path: path.into(), delay_ns, fingerprint: name_print(what, path) };
+    submit(&context, request, move |_, disk, verdict| sound(verdict).and_then(|()| apply(disk)))
 }
 
 fn name_print(what: &str, path: &Path) -> u64 {
@@ -192,7 +222,13 @@ pub(crate) async fn create_dir_all(path: &Path) -> io::Result<()> {
         Box::pin(create_dir_all(above)).await?;
     }
     let owned = path.to_owned();
-    metadata(Kind::Change, "create_dir", path, move |disk| disk.tree.create_dir(&owned)).await?;
+    metadata(Kind::Change, "create_dir", path, move |disk| {
+        if disk.tree.lookup(&owned).is_err() {
+            disk.claim(&owned, NAME_BYTES)?;
+        }
+        disk.tree.create_dir(&owned)
+    })
+    .await?;
     sync_dir(above).await
 }
 
@@ -239,14 +275,10 @@ pub(crate) async fn remove_dir_all(path: &Path) -> io::Result<()> {
 pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
     let context = context::current();
     let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.flush);
-    let owned = path.to_owned();
-    let request = Request { kind: Kind::Flush, delay_ns, fingerprint: name_print("sync_dir", path) };
-    submit(&context, request, move |_, disk, _| {
-        let dir = disk.tree.lookup_dir(&owned)?;
-        disk.sync_dir(&dir);
-        Ok(())
-    })
-    .await
+    let owned: Rc<Path> = path.into();
+    let fingerprint = name_print("sync_dir", path);
+    let request = Request { kind: Kind::Flush, path: owned.clone(), delay_ns, fingerprint };
+    submit(&context, request, move |world, disk, verdict| disk.sync_dir(world, &owned, verdict)).await
 }
 
 pub(crate) async fn exists(path: &Path) -> io::Result<bool> {
@@ -261,7 +293,7 @@ pub(crate) async fn exists(path: &Path) -> io::Result<bool> {
 
 pub(crate) async fn read_small(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
-    metadata(Kind::Look, "read_small", path, move |disk| {
+    metadata(Kind::Read, "read_small", path, move |disk| {
         let Entry::File(file) = disk.tree.lookup(&owned)? else {
             return Err(io::ErrorKind::IsADirectory.into());
         };
@@ -285,7 +317,7 @@ pub(crate) async fn write_small(path: &Path, content: Vec<u8>) -> io::Result<()>
     let file = File::open(&interim, options).await?;
     file.set_len(0).await?;
     file.write(Bytes::from(content), 0, Sync::No).await?;
-    file.sync_data().await?;
+    file.flush().await?;
     rename(&interim, path).await?;
     sync_dir(path.parent().unwrap_or(Path::new(""))).await
 }
@@ -298,7 +330,8 @@ fn interim_path(path: &Path) -> io::Result<PathBuf> {
 
 pub(crate) async fn space(path: &Path) -> io::Result<Space> {
     let owned = path.to_owned();
-    metadata(Kind::Look, "space", path, move |disk| disk.tree.lookup(&owned).map(|_| disk.space())).await
+    metadata(Kind::Recall, "space", path, move |disk| disk.tree.lookup(&owned).map(|_| disk.space(&owned)))
+        .await
 }
 
 /// Released when dropped, or by a crash.

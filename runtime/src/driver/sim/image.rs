@@ -127,6 +127,35 @@ pub(crate) enum WriteFate {
     Torn(Vec<bool>),
 }
 
+impl WriteFate {
+    /// What is left of a write, piece by piece.
+    pub(crate) fn pieces(&self, offset: u64, data: &Bytes) -> Vec<(u64, Bytes)> {
+        match self {
+            Self::Lost => Vec::new(),
+            Self::Kept => vec![(offset, data.clone())],
+            Self::Torn(sectors) => {
+                let kept = sectors.iter().enumerate().filter(|&(_, &kept)| kept);
+                kept.map(|(number, _)| {
+                    let start = number * SECTOR;
+                    (offset + start as u64, data.slice(start..data.len().min(start + SECTOR)))
+                })
+                .collect()
+            }
+        }
+    }
+}
+
+/// What a flush that failed has done with one change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlushFate {
+    /// It is durable.
+    Durable,
+    /// A later flush may still make it so.
+    Pending,
+    /// It is gone, and no later flush brings it back.
+    GivenUp,
+}
+
 /// Chance, as a crash asks it.
 pub(crate) trait Fate {
     fn of_write(&mut self, sectors: usize) -> WriteFate;
@@ -206,6 +235,45 @@ impl FileData {
         }
     }
 
+    /// Fails to make durable what completed before completion number `end`. Lengths stay pending at worst.
+    pub(crate) fn fail_flush(&mut self, end: u64, mut fate: impl FnMut() -> FlushFate) {
+        let mut lens_are_durable = true;
+        for (completed, change) in std::mem::take(&mut self.pending) {
+            let fate = if completed < end { fate() } else { FlushFate::Pending };
+            match change {
+                Change::Len(len) if fate == FlushFate::Durable && lens_are_durable => {
+                    self.durable.set_len(len)
+                }
+                Change::Len(len) => {
+                    lens_are_durable = false;
+                    self.pending.push((completed, Change::Len(len)));
+                }
+                Change::Write { offset, data } => {
+                    let range = offset..offset + data.len() as u64;
+                    let within = range.end <= self.durable.len;
+                    match fate {
+                        FlushFate::Durable if within => {
+                            self.forget_pending(range);
+                            self.durable.write(offset, &data);
+                        }
+                        FlushFate::GivenUp => self.forget_pending(range),
+                        FlushFate::Durable | FlushFate::Pending => {
+                            self.pending.push((completed, Change::Write { offset, data }));
+                        }
+                    }
+                }
+            }
+        }
+        // What was given up is seen no more.
+        self.live = self.durable.clone();
+        for (_, change) in &self.pending {
+            match change {
+                Change::Len(len) => self.live.set_len(*len),
+                Change::Write { offset, data } => self.live.write(*offset, data),
+            }
+        }
+    }
+
     /// A durable write commits the metadata that leads to it, and so all of the file's.
     fn commit_lens(&mut self) {
         let durable = &mut self.durable;
@@ -257,16 +325,8 @@ impl FileData {
         lens[..surviving].iter().for_each(|&len| self.durable.set_len(len));
         fate.shuffle(&mut writes);
         for (offset, data) in writes {
-            match fate.of_write(data.len().div_ceil(SECTOR)) {
-                WriteFate::Lost => {}
-                WriteFate::Kept => self.durable.write(offset, &data),
-                WriteFate::Torn(sectors) => {
-                    for (number, _) in sectors.iter().enumerate().filter(|&(_, &kept)| kept) {
-                        let start = number * SECTOR;
-                        let sector = data.slice(start..data.len().min(start + SECTOR));
-                        self.durable.write(offset + start as u64, &sector);
-                    }
-                }
+            for (at, piece) in fate.of_write(data.len().div_ceil(SECTOR)).pieces(offset, &data) {
+                self.durable.write(at, &piece);
             }
         }
         self.live = self.durable.clone();

@@ -8,8 +8,11 @@
 //! dropped while a cell of the world is borrowed.
 
 pub(crate) mod context;
+pub(crate) mod counters;
 pub(crate) mod disk;
 pub(crate) mod executor;
+pub(crate) mod fate;
+pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod host;
 pub(crate) mod image;

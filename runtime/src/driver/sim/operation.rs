@@ -3,11 +3,18 @@
 //! An operation happens when it completes, also if nobody waits any more. A power cut takes it along; a
 //! kill of its process leaves to chance how much of it the machine still does.
 
-use super::{context::Context, disk::Disk, trace::Mark, world::Event, world::WorldState};
+use super::{
+    context::Context,
+    disk::Disk,
+    fault::DiskFault,
+    trace::Mark,
+    world::{Event, WorldState},
+};
 use std::{
     cell::RefCell,
     future::Future,
     io,
+    path::Path,
     pin::Pin,
     rc::Rc,
     task::{Poll, Waker},
@@ -16,10 +23,16 @@ use std::{
 /// What an operation does, as far as chance cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Looks at content, or at what the kernel knows of a file: leaves nothing behind.
+    /// Answered from what the kernel knows by heart: never fails.
+    Recall,
+    /// Looks at names.
     Look,
-    /// Writes; how much of it happened is for the operation itself to draw.
+    /// Reads content.
+    Read,
+    /// Writes content.
     Write,
+    /// Writes content and flushes it.
+    DurableWrite,
     /// Flushes content or names.
     Flush,
     /// Changes names or lengths, at one stroke.
@@ -29,7 +42,9 @@ pub(crate) enum Kind {
 /// An operation as it is handed in.
 pub(crate) struct Request {
     pub(crate) kind: Kind,
-    /// How long it takes.
+    /// Where it happens.
+    pub(crate) path: Rc<Path>,
+    /// How long it takes on a healthy disk.
     pub(crate) delay_ns: u64,
     /// Stands for it in the trace.
     pub(crate) fingerprint: u64,
@@ -42,10 +57,21 @@ pub(crate) enum Verdict {
     Sound,
     /// Its process was killed while it was under way.
     Killed,
+    /// The disk fails.
+    Fault(DiskFault),
+}
+
+/// How an operation comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Its time has come.
+    Due,
+    /// Its process was killed.
+    Killed,
 }
 
 /// Makes an operation happen, once; yields who waits for it.
-pub(crate) type Completion = Box<dyn FnMut(&WorldState, &mut Disk, Verdict) -> Option<Waker>>;
+pub(crate) type Completion = Box<dyn FnMut(&WorldState, &mut Disk, Ending) -> Option<Waker>>;
 
 /// Starts an operation; `apply` makes it happen when it completes.
 pub(crate) fn submit<T: 'static>(
@@ -54,23 +80,29 @@ pub(crate) fn submit<T: 'static>(
     apply: impl FnOnce(&WorldState, &mut Disk, Verdict) -> io::Result<T> + 'static,
 ) -> Operation<T> {
     let Context { world, life, executor, .. } = context;
-    let Request { kind, delay_ns, fingerprint } = request;
+    let Request { kind, path, delay_ns, fingerprint } = request;
     let outcome = Rc::new(RefCell::new(Outcome { result: None, waiter: None }));
     if !world.is_alive(*life) {
         outcome.borrow_mut().result = Some(Err(io::Error::other("the node of this file has crashed")));
         return Operation { outcome };
     }
     world.note(Mark::DiskSubmit, life.node as u64, fingerprint);
-    let at_ns = world.now_ns().saturating_add(delay_ns);
-    world.nodes.borrow_mut()[life.node].disk.busy_until(*executor, at_ns);
+    let at_ns = {
+        let disk = &mut world.nodes.borrow_mut()[life.node].disk;
+        let at_ns = world.now_ns().saturating_add(disk.slowed_ns(world, kind, &path, delay_ns));
+        disk.busy_until(*executor, at_ns);
+        at_ns
+    };
     // The closure keeps the outcome alive until the disk is no longer borrowed: its drop may call back.
     let completed = outcome.clone();
     let mut apply = Some(apply);
-    let complete = Box::new(move |world: &WorldState, disk: &mut Disk, verdict| {
+    let complete = Box::new(move |world: &WorldState, disk: &mut Disk, ending| {
         let apply = apply.take()?;
-        if verdict == Verdict::Killed && !outlives_its_process(world, kind) {
-            return None;
-        }
+        let verdict = match ending {
+            Ending::Due => disk.judge(world, kind, &path),
+            Ending::Killed if outlives_its_process(world, kind) => Verdict::Killed,
+            Ending::Killed => return None,
+        };
         let result = apply(world, disk, verdict);
         let mut outcome = completed.borrow_mut();
         outcome.result = Some(result);
@@ -80,11 +112,11 @@ pub(crate) fn submit<T: 'static>(
     Operation { outcome }
 }
 
-/// The kernel may have begun what the process asked for, or not.
+/// The kernel may have begun what the process asked for, or not. How much of a write happened the write draws.
 fn outlives_its_process(world: &WorldState, kind: Kind) -> bool {
     match kind {
-        Kind::Look => false,
-        Kind::Write => true,
+        Kind::Recall | Kind::Look | Kind::Read => false,
+        Kind::Write | Kind::DurableWrite => true,
         Kind::Flush | Kind::Change => world.chance(0.5),
     }
 }

@@ -207,8 +207,10 @@ impl Tree {
         self.changes.push(change);
     }
 
-    pub(crate) fn sync_dir(&mut self, dir: &DirNode) {
-        let touching: Vec<_> = self.changes.extract_if(.., |change| change.touches(dir.id)).collect();
+    /// Makes durable those changes of names in `dir` that `flushed` says.
+    pub(crate) fn sync_dir(&mut self, dir: &DirNode, mut flushed: impl FnMut() -> bool) {
+        let of_dir = |change: &mut NameChange| change.touches(dir.id) && flushed();
+        let touching: Vec<_> = self.changes.extract_if(.., of_dir).collect();
         for change in touching {
             if let Some(Entry::Dir(gone)) = change.apply(Side::Durable) {
                 self.forget_changes_below(&gone);
@@ -236,15 +238,19 @@ impl Tree {
         revert(&self.root);
     }
 
-    /// The lengths of all files.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.files().iter().map(|file| file.data.borrow().len()).sum()
+    /// The lengths of all files at a path or below it.
+    pub(crate) fn bytes_below(&self, path: &Path) -> u64 {
+        self.files_below(path).iter().map(|file| file.data.borrow().len()).sum()
     }
 
-    /// Every file there is, in the order of names.
-    pub(crate) fn files(&self) -> Vec<Rc<FileNode>> {
+    /// Every file at a path or below it, in the order of names.
+    pub(crate) fn files_below(&self, path: &Path) -> Vec<Rc<FileNode>> {
         let mut files = Vec::new();
-        collect(&self.root, &mut files);
+        match self.lookup(path) {
+            Ok(Entry::Dir(dir)) => collect(&dir, &mut files),
+            Ok(Entry::File(file)) => files.push(file),
+            Err(_) => {}
+        }
         files
     }
 }

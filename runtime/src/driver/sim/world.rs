@@ -7,7 +7,7 @@ use super::{
     context::{self, Context, Life, NODE_EXECUTOR},
     disk::Disk,
     network::{Connection, Network},
-    operation::{Completion, Verdict},
+    operation::{Completion, Ending},
     task::{BoxedFuture, TaskId, TaskRecord, TaskTable, WokenTasks},
     trace::{Mark, Trace},
 };
@@ -267,7 +267,7 @@ impl WorldState {
         };
         for event in under_way {
             let Event::Disk(_, mut complete) = event else { continue };
-            let waiter = complete(self, &mut self.nodes.borrow_mut()[node].disk, Verdict::Killed);
+            let waiter = complete(self, &mut self.nodes.borrow_mut()[node].disk, Ending::Killed);
             drop(waiter);
         }
         self.nodes.borrow_mut()[node].disk.kill();
@@ -337,7 +337,7 @@ impl WorldState {
                     return;
                 }
                 self.note(Mark::DiskComplete, life.node as u64, self.now_ns());
-                let waiter = complete(self, &mut self.nodes.borrow_mut()[life.node].disk, Verdict::Sound);
+                let waiter = complete(self, &mut self.nodes.borrow_mut()[life.node].disk, Ending::Due);
                 if let Some(waiter) = waiter {
                     waiter.wake();
                 }
