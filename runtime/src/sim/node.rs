@@ -9,9 +9,10 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-pub use crate::driver::sim::counters::DiskCounters;
+pub use crate::driver::sim::counters::{Damage, DiskCounters, Harm};
 pub use crate::driver::sim::fault::{DiskFault, FaultRule, When};
 
 /// A machine: it has a name, an address and a disk, can crash or be killed, and be started again.
@@ -152,6 +153,19 @@ impl Disk<'_> {
     /// already stays, also beyond it.
     pub fn set_capacity(&self, path: impl AsRef<Path>, bytes: Option<u64>) {
         self.disk_mut().set_capacity(path.as_ref(), bytes);
+    }
+
+    /// Turns so many bits over in the files at and below a path, where nothing was written for so long. Of any
+    /// file as likely as of any other.
+    pub fn rot(&self, below: impl AsRef<Path>, bits: u32, unwritten_for: Duration) {
+        let unwritten_ns = u64::try_from(unwritten_for.as_nanos()).unwrap_or(u64::MAX);
+        self.disk_mut().rot(&self.node.world, below.as_ref(), bits, unwritten_ns);
+    }
+
+    /// Every place where this disk does not hold what was written there, in the order in which that came about.
+    /// Places written again since then are still among them.
+    pub fn damages(&self) -> Vec<Damage> {
+        self.disk().damages().to_vec()
     }
 
     /// What has befallen this disk so far.

@@ -1,4 +1,6 @@
-//! What has befallen a simulated disk, in numbers.
+//! What has befallen a simulated disk: how often each thing, and where there is damage.
+
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 /// What crashes, kills and faults have done to a disk so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,4 +37,40 @@ pub struct DiskCounters {
     pub stalls: u64,
     /// Operations while the disk was slowed down.
     pub slowed: u64,
+    /// Writes reported done that were never made.
+    pub writes_never_made: u64,
+    /// Writes reported done that landed elsewhere.
+    pub writes_misdirected: u64,
+    /// Reads of which one bit was another.
+    pub reads_flipped: u64,
+    /// Reads that found a block as it had been before.
+    pub reads_stale: u64,
+    /// Bits that rotted.
+    pub bits_rotten: u64,
+}
+
+/// What is wrong with a place on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// Bits have rotted.
+    Rotten,
+    /// What was written there never came.
+    NeverWritten,
+    /// What was meant for another place came there.
+    Overwritten,
+    /// A read found something else there, once.
+    Misread,
+}
+
+/// A place on a disk that does not hold what was written there last, or did not seem to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What is wrong.
+    pub harm: Harm,
+    /// The file, by the name that it had then.
+    pub path: PathBuf,
+    /// Where in it.
+    pub range: Range<u64>,
+    /// When it came about, since the world began.
+    pub at: Duration,
 }

@@ -4,7 +4,7 @@
 //! file takes as much of the disk as it is long.
 
 use super::{
-    counters::DiskCounters,
+    counters::{Damage, DiskCounters, Harm},
     fate::{self, CrashDraw},
     fault::{DiskFault, FaultRule, Faults, When},
     image::FlushFate,
@@ -13,13 +13,15 @@ use super::{
     tree::{FileNode, Tree},
     world::WorldState,
 };
-use crate::file::Space;
+use crate::{buffer::BLOCK_U64, file::Space};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     ops::Range,
     path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
 };
 
 /// What a disk holds unless told otherwise.
@@ -51,6 +53,7 @@ pub(crate) struct Disk {
     ignores_sync_data: bool,
     retries_flushes: bool,
     counters: DiskCounters,
+    damages: Vec<Damage>,
 }
 
 impl Disk {
@@ -66,11 +69,16 @@ impl Disk {
             ignores_sync_data: false,
             retries_flushes: false,
             counters: DiskCounters::default(),
+            damages: Vec::new(),
         }
     }
 
     pub(crate) fn counters(&self) -> DiskCounters {
         self.counters
+    }
+
+    pub(crate) fn damages(&self) -> &[Damage] {
+        &self.damages
     }
 
     // Planted faults.
@@ -127,16 +135,20 @@ impl Disk {
 
     /// What comes of an operation that completes now, and how often that was so.
     pub(crate) fn judge(&mut self, world: &WorldState, kind: Kind, path: &Path) -> Verdict {
-        let Some(fault) = self.faults.judge(world, kind, path) else { return Verdict::Sound };
+        let Some((fault, below)) = self.faults.judge(world, kind, path) else { return Verdict::Sound };
         let counter = match fault {
             DiskFault::ReadError => &mut self.counters.read_errors,
             DiskFault::WriteError => &mut self.counters.write_errors,
             DiskFault::FlushError => &mut self.counters.flush_errors,
             DiskFault::NameError => &mut self.counters.name_errors,
             DiskFault::Stall => &mut self.counters.stalls,
+            DiskFault::LostWrite => &mut self.counters.writes_never_made,
+            DiskFault::MisdirectedWrite => &mut self.counters.writes_misdirected,
+            DiskFault::FlippedRead => &mut self.counters.reads_flipped,
+            DiskFault::StaleRead => &mut self.counters.reads_stale,
         };
         *counter += 1;
-        Verdict::Fault(fault)
+        Verdict::Fault(fault, below)
     }
 
     /// An operation of this executor completes then.
@@ -204,24 +216,29 @@ impl Disk {
         if let Err(full) = self.claim(path, growth) {
             let fitting = (end - growth + self.fits(path, growth)).saturating_sub(offset);
             let left = fate::first_blocks(world, &data.slice(..fitting as usize));
-            self.put(file, offset, left, false);
+            self.put(world, file, offset, left, false);
             return Err(full);
         }
         match verdict {
-            Verdict::Sound => self.put(file, offset, data, durable),
+            Verdict::Sound => self.put(world, file, offset, data, durable),
             Verdict::Killed => {
                 let (left, durable) = fate::left_by_kill(world, data, durable);
                 self.counters.writes_left_by_kills += u64::from(!left.is_empty() && !durable);
-                self.put(file, offset, left, durable);
+                self.put(world, file, offset, left, durable);
             }
-            Verdict::Fault(DiskFault::FlushError) => {
-                self.put(file, offset, data, false);
+            Verdict::Fault(DiskFault::FlushError, _) => {
+                self.put(world, file, offset, data, false);
                 return self.fail_flush(world, file, u64::MAX);
             }
-            Verdict::Fault(_) => {
+            Verdict::Fault(DiskFault::LostWrite, _) => self.never_write(world, write, offset..end),
+            Verdict::Fault(DiskFault::MisdirectedWrite, below) => {
+                self.never_write(world, write, offset..end);
+                self.misdirect(world, &below, &data, durable);
+            }
+            Verdict::Fault(..) => {
                 let left = fate::of_failed_write(world, &data);
                 for (at, piece) in left.pieces(offset, &data) {
-                    self.put(file, at, piece, false);
+                    self.put(world, file, at, piece, false);
                 }
                 return Err(input_output_error());
             }
@@ -229,9 +246,54 @@ impl Disk {
         Ok(())
     }
 
-    fn put(&mut self, file: &FileNode, offset: u64, data: Bytes, durable: bool) {
+    fn put(&mut self, world: &WorldState, file: &FileNode, offset: u64, data: Bytes, durable: bool) {
         let completed = self.next_number();
-        file.data.borrow_mut().write(completed, offset, data, durable && !self.ignores_flush);
+        let durable = durable && !self.ignores_flush;
+        file.data.borrow_mut().write(completed, world.now_ns(), offset, data, durable);
+    }
+
+    /// Of a write that never comes the file is as long as if it had.
+    fn never_write(&mut self, world: &WorldState, write: &EndingWrite<'_>, range: Range<u64>) {
+        if range.end > write.file.data.borrow().len() {
+            self.set_len(write.file, range.end);
+        }
+        self.damaged(world, Harm::NeverWritten, write.path, range);
+    }
+
+    /// Puts a write at blocks of a file that reaches so far.
+    fn misdirect(&mut self, world: &WorldState, below: &Path, data: &Bytes, durable: bool) {
+        let blocks = |file: &FileNode| file.data.borrow().len().saturating_sub(data.len() as u64) / BLOCK_U64;
+        let files: Vec<_> =
+            self.tree.files_below(below).into_iter().filter(|(_, file)| blocks(file) > 0).collect();
+        if let Some((path, file)) = fate::choose(world, &files) {
+            let offset = world.draw_below(blocks(file)) * BLOCK_U64;
+            self.put(world, file, offset, data.clone(), durable);
+            self.damaged(world, Harm::Overwritten, path, offset..offset + data.len() as u64);
+        }
+    }
+
+    /// Takes a damaged place to the account.
+    pub(crate) fn damaged(&mut self, world: &WorldState, harm: Harm, path: &Path, range: Range<u64>) {
+        let at = Duration::from_nanos(world.elapsed_ns());
+        self.damages.push(Damage { harm, path: path.to_owned(), range, at });
+    }
+
+    /// Turns bits over at and below a path, where nothing was written for so long: of any file as likely as of any
+    /// other.
+    pub(crate) fn rot(&mut self, world: &WorldState, below: &Path, bits: u32, unwritten_ns: u64) {
+        for _ in 0..bits {
+            let Some(since_ns) = world.now_ns().checked_sub(unwritten_ns) else { return };
+            let at_rest = |(path, file): (PathBuf, Rc<FileNode>)| {
+                let pages = file.data.borrow().at_rest_since(since_ns);
+                (!pages.is_empty()).then_some((path, file, pages))
+            };
+            let files: Vec<_> = self.tree.files_below(below).into_iter().filter_map(at_rest).collect();
+            let Some((path, file, pages)) = fate::choose(world, &files) else { return };
+            let offset = *fate::choose(world, pages).expect("pages at rest");
+            file.data.borrow_mut().rot(offset, |page| fate::flip_bit(world, page));
+            self.damaged(world, Harm::Rotten, path, offset..offset + BLOCK_U64);
+            self.counters.bits_rotten += 1;
+        }
     }
 
     pub(crate) fn set_len(&mut self, file: &FileNode, len: u64) {
@@ -252,7 +314,7 @@ impl Disk {
                 file.data.borrow_mut().flush(operation)
             }
             Verdict::Sound | Verdict::Killed => {}
-            Verdict::Fault(_) => return self.fail_flush(world, file, operation),
+            Verdict::Fault(..) => return self.fail_flush(world, file, operation),
         }
         Ok(())
     }
@@ -278,7 +340,7 @@ impl Disk {
         match verdict {
             Verdict::Sound | Verdict::Killed if !self.ignores_flush => self.tree.sync_dir(&dir, || true),
             Verdict::Sound | Verdict::Killed => {}
-            Verdict::Fault(_) => {
+            Verdict::Fault(..) => {
                 self.tree.sync_dir(&dir, || world.chance(0.5));
                 return Err(input_output_error());
             }
@@ -311,7 +373,7 @@ impl Disk {
         self.counters.crashes += 1;
         let mut draw = CrashDraw::new(world, &mut self.counters);
         self.tree.crash(|| draw.keeps_change());
-        for file in self.tree.files_below(Path::new("/")) {
+        for (_, file) in self.tree.files_below(Path::new("/")) {
             file.data.borrow_mut().crash(&mut draw);
         }
         self.locked.clear();

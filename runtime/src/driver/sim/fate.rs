@@ -115,3 +115,16 @@ pub(crate) fn of_failed_flush(world: &WorldState) -> FlushFate {
         _ => FlushFate::GivenUp,
     }
 }
+
+/// Turns one bit over; of nothing there is none.
+pub(crate) fn flip_bit(world: &WorldState, bytes: &mut [u8]) {
+    if !bytes.is_empty() {
+        let bit = world.draw_below(bytes.len() as u64 * 8);
+        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+    }
+}
+
+/// One of so many things; None of none.
+pub(crate) fn choose<'a, T>(world: &WorldState, of: &'a [T]) -> Option<&'a T> {
+    (!of.is_empty()).then(|| &of[world.draw_below(of.len() as u64) as usize])
+}

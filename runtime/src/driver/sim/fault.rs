@@ -20,13 +20,23 @@ pub enum DiskFault {
     NameError,
     /// An operation of any kind takes seconds.
     Stall,
+    /// Damage: a write is reported done, and durable if that was asked for, and was never made.
+    LostWrite,
+    /// Damage: a write is reported done and lands at other blocks, of its file or of another that the rule is about.
+    MisdirectedWrite,
+    /// Damage: one bit of what a read finds is another; the next read may find it right.
+    FlippedRead,
+    /// Damage: a read finds one block as it was before it was last written; the next read may find it right.
+    StaleRead,
 }
 
 impl DiskFault {
     fn concerns(self, kind: Kind) -> bool {
         match self {
-            Self::ReadError => kind == Kind::Read,
-            Self::WriteError => matches!(kind, Kind::Write | Kind::DurableWrite),
+            Self::ReadError | Self::FlippedRead | Self::StaleRead => kind == Kind::Read,
+            Self::WriteError | Self::LostWrite | Self::MisdirectedWrite => {
+                matches!(kind, Kind::Write | Kind::DurableWrite)
+            }
             Self::FlushError => matches!(kind, Kind::DurableWrite | Kind::Flush),
             Self::NameError => matches!(kind, Kind::Look | Kind::Change),
             Self::Stall => true,
@@ -109,8 +119,14 @@ impl Faults {
         self.strike(world, kind, path, |fault| fault == DiskFault::Stall).is_some()
     }
 
-    /// What goes wrong with an operation otherwise; asked once when it completes.
-    pub(crate) fn judge(&mut self, world: &WorldState, kind: Kind, path: &Path) -> Option<DiskFault> {
+    /// What goes wrong with an operation otherwise, and where the rule holds that says so; asked once when it
+    /// completes.
+    pub(crate) fn judge(
+        &mut self,
+        world: &WorldState,
+        kind: Kind,
+        path: &Path,
+    ) -> Option<(DiskFault, PathBuf)> {
         self.strike(world, kind, path, |fault| fault != DiskFault::Stall)
     }
 
@@ -121,12 +137,12 @@ impl Faults {
         kind: Kind,
         path: &Path,
         about: impl Fn(DiskFault) -> bool,
-    ) -> Option<DiskFault> {
+    ) -> Option<(DiskFault, PathBuf)> {
         let mut struck = None;
         for rule in &mut self.rules {
             let concerned = about(rule.fault) && rule.fault.concerns(kind) && path.starts_with(&rule.below);
             if concerned && rule.strikes(world) {
-                struck = struck.or(Some(rule.fault));
+                struck = struck.or_else(|| Some((rule.fault, rule.below.clone())));
             }
         }
         self.rules.retain(|rule| rule.when != When::Nth(0));

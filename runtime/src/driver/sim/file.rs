@@ -2,7 +2,10 @@
 
 use super::{
     context::{self, Context, Life},
+    counters::Harm,
     disk::{Disk, EndingWrite, input_output_error},
+    fate,
+    fault::DiskFault,
     image::own_copy,
     operation::{Kind, Operation, Request, Verdict, submit},
     trace::fingerprint,
@@ -10,7 +13,7 @@ use super::{
     world::WorldState,
 };
 use crate::{
-    buffer::AlignedBuf,
+    buffer::{AlignedBuf, BLOCK},
     file::{DirEntry, OpenOptions, Space, Sync},
 };
 use bytes::Bytes;
@@ -51,11 +54,12 @@ impl File {
         let delay_ns = world.draw_delay_ns(&world.config.disk.read) + transfer_ns(world, len);
         let file = self.open.file.clone();
         let request = self.request(Kind::Read, delay_ns, offset ^ len as u64);
-        submit(&self.open.context, request, move |_, _, verdict| {
-            sound(verdict)?;
+        let path = self.open.path.clone();
+        submit(&self.open.context, request, move |world, disk, verdict| {
             let mut buffer = AlignedBuf::zeroed(len);
             let there = file.data.borrow().read(offset, &mut buffer);
             buffer.truncate(there);
+            misread(world, disk, &Read { file: &file, path: &path, offset }, &mut buffer, verdict)?;
             Ok(buffer)
         })
         .await
@@ -185,8 +189,43 @@ fn open_node(disk: &mut Disk, path: &Path, options: OpenOptions) -> io::Result<R
 fn sound(verdict: Verdict) -> io::Result<()> {
     match verdict {
         Verdict::Sound | Verdict::Killed => Ok(()),
-        Verdict::Fault(_) => Err(input_output_error()),
+        Verdict::Fault(..) => Err(input_output_error()),
     }
+}
+
+/// Makes of what a read has found what the verdict says.
+fn misread(
+    world: &WorldState,
+    disk: &mut Disk,
+    read: &Read<'_>,
+    found: &mut [u8],
+    verdict: Verdict,
+) -> io::Result<()> {
+    let fault = match verdict {
+        Verdict::Fault(fault @ (DiskFault::FlippedRead | DiskFault::StaleRead), _) => fault,
+        verdict => return sound(verdict),
+    };
+    let blocks = found.len().div_ceil(BLOCK) as u64;
+    if blocks == 0 {
+        return Ok(());
+    }
+    let start = world.draw_below(blocks) as usize * BLOCK;
+    let end = found.len().min(start + BLOCK);
+    let offset = read.offset + start as u64;
+    if fault == DiskFault::StaleRead {
+        read.file.data.borrow().read_before(offset, &mut found[start..end]);
+    } else {
+        fate::flip_bit(world, &mut found[start..end]);
+    }
+    disk.damaged(world, Harm::Misread, read.path, offset..offset + (end - start) as u64);
+    Ok(())
+}
+
+/// Where a read looks.
+struct Read<'a> {
+    file: &'a FileNode,
+    path: &'a Path,
+    offset: u64,
 }
 
 /// What the kernel calls a bad descriptor.
@@ -293,7 +332,11 @@ pub(crate) async fn exists(path: &Path) -> io::Result<bool> {
 
 pub(crate) async fn read_small(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
-    metadata(Kind::Read, "read_small", path, move |disk| {
+    let context = context::current();
+    let delay_ns = context.world.draw_delay_ns(&context.world.config.disk.metadata);
+    let fingerprint = name_print("read_small", path);
+    let request = Request { kind: Kind::Read, path: path.into(), delay_ns, fingerprint };
+    submit(&context, request, move |world, disk, verdict| {
         let Entry::File(file) = disk.tree.lookup(&owned)? else {
             return Err(io::ErrorKind::IsADirectory.into());
         };
@@ -305,6 +348,8 @@ pub(crate) async fn read_small(path: &Path, len_max: usize) -> io::Result<Vec<u8
         }
         let mut content = vec![0; len];
         data.read(0, &mut content);
+        drop(data);
+        misread(world, disk, &Read { file: &file, path: &owned, offset: 0 }, &mut content, verdict)?;
         Ok(content)
     })
     .await

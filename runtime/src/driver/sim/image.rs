@@ -172,6 +172,16 @@ pub(crate) struct FileData {
     /// In order of completion.
     pending: Vec<(u64, Change)>,
     in_flight: Vec<InFlight>,
+    /// Of each page that was ever written, its last write.
+    last_writes: BTreeMap<u64, LastWrite>,
+}
+
+/// What is remembered of the last write to a page.
+#[derive(Debug)]
+struct LastWrite {
+    at_ns: u64,
+    /// What the page held before.
+    before: Bytes,
 }
 
 impl FileData {
@@ -186,6 +196,39 @@ impl FileData {
         there
     }
 
+    /// Reads, from within one page, what was there before the page was last written.
+    pub(crate) fn read_before(&self, offset: u64, into: &mut [u8]) {
+        if let Some(write) = self.last_writes.get(&(offset / PAGE as u64)) {
+            let start = (offset % PAGE as u64) as usize;
+            into.copy_from_slice(&write.before[start..start + into.len()]);
+        }
+    }
+
+    /// Where the pages begin that hold anything durable and were not written since then.
+    pub(crate) fn at_rest_since(&self, at_ns: u64) -> Vec<u64> {
+        let at_rest = |number: &u64| self.last_writes.get(number).is_none_or(|write| write.at_ns <= at_ns);
+        self.durable
+            .pages
+            .keys()
+            .filter(|number| at_rest(number))
+            .map(|number| number * PAGE as u64)
+            .collect()
+    }
+
+    /// Changes the page that begins at `offset`, on the platter and for whoever reads it.
+    pub(crate) fn rot(&mut self, offset: u64, change: impl FnOnce(&mut [u8])) {
+        let number = offset / PAGE as u64;
+        let mut page = vec![0; PAGE];
+        self.durable.read(offset, &mut page);
+        let seen_as_is = self.live.pages.get(&number) == self.durable.pages.get(&number);
+        change(&mut page);
+        let page = Bytes::from(page);
+        self.durable.write(offset, &page);
+        if seen_as_is {
+            self.live.write(offset, &page);
+        }
+    }
+
     pub(crate) fn begin_write(&mut self, operation: u64, offset: u64, data: Bytes) {
         self.in_flight.push(InFlight { operation, offset, data });
     }
@@ -197,14 +240,19 @@ impl FileData {
         (offset, data)
     }
 
-    /// Puts bytes in place, at completion number `completed`. None at all leave the file as it is.
-    pub(crate) fn write(&mut self, completed: u64, offset: u64, data: Bytes, durable: bool) {
+    /// Puts bytes in place, at completion number `completed` and that time. None at all leave the file as it is.
+    pub(crate) fn write(&mut self, completed: u64, at_ns: u64, offset: u64, data: Bytes, durable: bool) {
         if data.is_empty() {
             return;
         }
         let end = offset + data.len() as u64;
         if end > self.live.len {
             self.set_len(completed, end);
+        }
+        for number in offset / PAGE as u64..end.div_ceil(PAGE as u64) {
+            let before = self.live.pages.get(&number).cloned();
+            let before = before.unwrap_or_else(|| Bytes::from_static(&ZEROS[..PAGE]));
+            self.last_writes.insert(number, LastWrite { at_ns, before });
         }
         self.live.write(offset, &data);
         if durable {
@@ -357,7 +405,7 @@ mod tests {
     }
 
     fn write(file: &mut FileData, completed: u64, offset: u64, byte: u8, len: usize, durable: bool) {
-        file.write(completed, offset, own_copy(&vec![byte; len]), durable);
+        file.write(completed, completed, offset, own_copy(&vec![byte; len]), durable);
     }
 
     fn content(file: &FileData) -> Vec<u8> {

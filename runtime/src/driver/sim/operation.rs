@@ -14,7 +14,7 @@ use std::{
     cell::RefCell,
     future::Future,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     rc::Rc,
     task::{Poll, Waker},
@@ -51,14 +51,14 @@ pub(crate) struct Request {
 }
 
 /// How an operation comes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// As asked.
     Sound,
     /// Its process was killed while it was under way.
     Killed,
-    /// The disk fails.
-    Fault(DiskFault),
+    /// It goes wrong, by a rule that holds at and below this path.
+    Fault(DiskFault, PathBuf),
 }
 
 /// How an operation comes to its end.

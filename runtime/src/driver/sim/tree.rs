@@ -8,7 +8,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     io,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
     rc::Rc,
 };
 
@@ -240,15 +240,15 @@ impl Tree {
 
     /// The lengths of all files at a path or below it.
     pub(crate) fn bytes_below(&self, path: &Path) -> u64 {
-        self.files_below(path).iter().map(|file| file.data.borrow().len()).sum()
+        self.files_below(path).iter().map(|(_, file)| file.data.borrow().len()).sum()
     }
 
-    /// Every file at a path or below it, in the order of names.
-    pub(crate) fn files_below(&self, path: &Path) -> Vec<Rc<FileNode>> {
+    /// Every file at a path or below it with its own path, in the order of names.
+    pub(crate) fn files_below(&self, path: &Path) -> Vec<(PathBuf, Rc<FileNode>)> {
         let mut files = Vec::new();
         match self.lookup(path) {
-            Ok(Entry::Dir(dir)) => collect(&dir, &mut files),
-            Ok(Entry::File(file)) => files.push(file),
+            Ok(Entry::Dir(dir)) => collect(path, &dir, &mut files),
+            Ok(Entry::File(file)) => files.push((path.to_owned(), file)),
             Err(_) => {}
         }
         files
@@ -266,11 +266,12 @@ fn revert(dir: &DirNode) {
     *dir.live.borrow_mut() = names;
 }
 
-fn collect(dir: &DirNode, files: &mut Vec<Rc<FileNode>>) {
-    for entry in dir.live.borrow().values() {
+fn collect(path: &Path, dir: &DirNode, files: &mut Vec<(PathBuf, Rc<FileNode>)>) {
+    for (name, entry) in dir.live.borrow().iter() {
+        let path = path.join(name);
         match entry {
-            Entry::Dir(child) => collect(child, files),
-            Entry::File(file) => files.push(file.clone()),
+            Entry::Dir(child) => collect(&path, child, files),
+            Entry::File(file) => files.push((path, file.clone())),
         }
     }
 }
