@@ -62,8 +62,8 @@ pub use core::completion::{BatchTicket, Receipt, ReceiptRange, Ticket};
 pub use core::fetch::{OutOfRange, StartOffset};
 pub use core::inbox::Batch;
 pub use corrente_protocol::api::{
-    MetadataResponse, NodeEndpoint, OffsetSpec, PartitionDescription, PartitionMetadata, TopicConfigEntry,
-    TopicMetadata,
+    DeleteBefore, MetadataResponse, NodeEndpoint, OffsetSpec, PartitionDescription, PartitionMetadata,
+    PartitionState, TopicConfigEntry, TopicMetadata,
 };
 pub use corrente_protocol::compression::Compression;
 pub use corrente_protocol::error_code::ErrorCode;

@@ -3,37 +3,28 @@
 use std::rc::Rc;
 
 use corrente_protocol::api::{
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetSpec,
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetSpec,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 
-use crate::error::{Refusal, stopped, unknown_partition};
-use crate::shard::{Place, Shard};
+use crate::error::Refusal;
+use crate::partition::Partition;
+use crate::shard::Shard;
 
 /// Answers for each partition in the order of the request.
 pub async fn answer(shard: Rc<Shard>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut partitions = Vec::with_capacity(request.partitions.len());
     for part in request.partitions {
         let id = TopicPartition { topic: part.topic, partition: part.partition };
-        let found = match shard.place(id) {
-            Place::Here(_) => find(&shard, &part),
-            Place::There(home) => {
-                let found = shard.run_at(home, move |home| async move { find(&home, &part) });
-                found.await.unwrap_or_else(|gone| Err(stopped(gone)))
-            }
-            Place::Unknown => Err(unknown_partition(id)),
-        };
-        partitions.push(respond(id, found));
+        let found = shard.at_home(id, move |partition| async move { find(&partition, part.spec) });
+        partitions.push(respond(id, found.await));
     }
     ListOffsetsResponse { partitions }
 }
 
-fn find(shard: &Shard, part: &ListOffsetsPartition) -> Result<(Offset, LeaderEpoch), Refusal> {
-    let id = TopicPartition { topic: part.topic, partition: part.partition };
-    let Place::Here(slot) = shard.place(id) else { return Err(unknown_partition(id)) };
-    let partition = slot.serving()?;
-    let offset = match part.spec {
+fn find(partition: &Partition, spec: OffsetSpec) -> Result<(Offset, LeaderEpoch), Refusal> {
+    let offset = match spec {
         OffsetSpec::Earliest => partition.log().log_start_offset(),
         OffsetSpec::Latest => partition.high_watermark(),
         OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp => {
