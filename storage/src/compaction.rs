@@ -71,14 +71,16 @@ pub(crate) async fn compact(log: &Rc<LogInner>, now_ms: i64) -> Result<Compacted
     if log.state.borrow().is_aged(now_ms, policy.max_lag_ms) {
         writer::seal_active(log);
     }
-    while let Some(due) = {
-        let state = log.state.borrow();
-        plan::due(&state, &policy, now_ms, log.settled_end.get())
-    } {
-        tracing::debug!(log = %log.id, ?due, "compaction begins");
-        let one = compact_once(log, policy, now_ms, due).await?;
+    let due_now = || plan::due(&log.state.borrow(), &policy, now_ms, log.settled_end.get());
+    let mut due = due_now();
+    // What is appended meanwhile is left to the next time: other logs wait.
+    let end = due.map_or(Offset::ZERO, |due| due.end);
+    while let Some(part) = due.filter(|due| due.dirty_start < end) {
+        tracing::debug!(log = %log.id, ?part, "compaction begins");
+        let one = compact_once(log, policy, now_ms, part).await?;
         done.bytes_before += one.bytes_before;
         done.bytes_after += one.bytes_after;
+        due = due_now();
     }
     Ok(done)
 }

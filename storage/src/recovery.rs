@@ -11,6 +11,9 @@
 //! 2. Recovery first flushes the file, so that what it reads next is durable and stays as it is, then walks
 //!    the extents. An extent that verifies whole is kept, acknowledged or not. The first that does not ends
 //!    the log.
+//!    The same goes for names: a process that was killed has perhaps given a file its name and not flushed it. If
+//!    the checkpoint does not know the last segment, or files are to be removed because of what others say, the
+//!    directory is flushed before anything is appended or removed.
 //! 3. If anything but zeros lies behind the end, the segment is never written again: the next append opens a
 //!    new one, with a nonce of its own. Its header names the old segment's end, so what lies behind it is
 //!    never looked at again.
@@ -109,7 +112,7 @@ async fn recover_log(
     dir: &Path,
     checkpoint: Option<CheckpointEntry>,
 ) -> Result<(State, Recovered), Trouble> {
-    let names = found::list(dir).await?;
+    let mut names = found::list(dir).await?;
     let mut segments = Vec::new();
     for base_offset in &names.segments {
         segments.push(found::look_at(id, dir, *base_offset).await?);
@@ -123,11 +126,18 @@ async fn recover_log(
             return Err(damaged(format!("no segment, the log starts at {log_start}")));
         }
         // It was being made when the node went down.
+        remove_unfinished(dir, &mut names).await?;
         segments.push(found::make_first(id, dir).await?);
     }
     let superseded = found::take_superseded(&mut segments);
     let expired = found::take_expired(&mut segments, log_start);
     found::check_links(&segments, log_start)?;
+    let last = &segments.last().expect("there is at least one segment").segment;
+    let known = checkpoint.is_some_and(|entry| entry.nonce == last.nonce);
+    if !known || !superseded.is_empty() || !expired.is_empty() {
+        file::create_dir_all(dir).await.at(dir)?;
+        file::sync_dir(dir).await.at(dir)?;
+    }
     let start = starting_point(&segments, checkpoint)?;
     let mut scan = Scan {
         dir,
@@ -140,10 +150,7 @@ async fn recover_log(
     if log_start > end_offset {
         return Err(damaged(format!("the log starts at {log_start} and ends at {end_offset}")));
     }
-    for unfinished in names.unfinished {
-        let path = dir.join(unfinished);
-        file::remove_file(&path).await.at(&path)?;
-    }
+    remove_unfinished(dir, &mut names).await?;
     for segment in superseded.iter().chain(&expired) {
         remove_segment(dir, segment.base_offset).await?;
     }
@@ -156,6 +163,15 @@ async fn recover_log(
     let mut state = into_state(end, &segments, log_start, shard.config.segment_bytes);
     state.index = index;
     Ok((state, recovered))
+}
+
+/// Files that never got their names: nothing in them was ever relied on.
+async fn remove_unfinished(dir: &Path, names: &mut found::Names) -> Result<(), PathError> {
+    for unfinished in names.unfinished.drain(..) {
+        let path = dir.join(unfinished);
+        file::remove_file(&path).await.at(&path)?;
+    }
+    Ok(())
 }
 
 async fn remove_segment(dir: &Path, base_offset: Offset) -> Result<(), PathError> {
