@@ -7,7 +7,7 @@ use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
 use corrente_replication::metadata::{Change, Delta, Topic};
 use corrente_replication::topic_config::{CompactionConfig, SEGMENT_BYTES, TimestampType, TopicConfig};
-use corrente_storage::{CompactionPolicy, FoundLog, Log, LogPolicy, RecoveryError};
+use corrente_storage::{CompactionPolicy, FoundLog, Health, Log, LogPolicy, RecoveryError};
 
 use crate::error::Refusal;
 use crate::partition::{Partition, Terms};
@@ -80,6 +80,10 @@ async fn open_found(shard: &Rc<Shard>, found: FoundLog) {
         Ok((log, recovered)) => {
             if recovered.truncated_bytes > 0 {
                 tracing::info!(partition = %id, ?recovered, "cut a torn tail: none of it was acknowledged");
+            }
+            if let Health::Quarantined(reason) = log.health() {
+                tracing::error!(partition = %id, %reason, "the log is in quarantine: what is whole is read, \
+                                                           nothing is appended or removed");
             }
             lead(shard, id, log)
         }
