@@ -48,6 +48,8 @@ mod client;
 mod consumer;
 pub mod core;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod producer;
 mod record;
 mod transport;
