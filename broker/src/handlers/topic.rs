@@ -12,10 +12,12 @@ use corrente_protocol::ids::{
     LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicName, TopicPartition,
 };
 use corrente_replication::controller::Command;
-use corrente_replication::topic_config::effective_configs;
+use corrente_replication::topic_config::{SEGMENT_BYTES, effective_configs};
+use corrente_storage::Health;
 
 use crate::error::Refusal;
 use crate::partition::Partition;
+use crate::reconcile;
 use crate::shard::Shard;
 
 /// Creates a topic; answers once every partition can be written.
@@ -78,7 +80,11 @@ pub async fn describe(shard: Rc<Shard>, request: DescribeTopicRequest) -> Descri
     let replicas = topic.partitions().first().map_or(1, |partition| partition.replicas.len());
     let configs = effective_configs(topic.configs(), replicas).into_iter().map(|config| TopicConfigEntry {
         key: config.key.to_owned(),
-        value: config.value,
+        value: match config.key {
+            // The one default that a node may set otherwise.
+            SEGMENT_BYTES => reconcile::segment_bytes(&shard, topic).to_string(),
+            _ => config.value,
+        },
         is_default: config.is_default,
     });
     let configs = configs.collect();
@@ -100,9 +106,10 @@ async fn describe_partition(shard: &Rc<Shard>, id: TopicPartition) -> PartitionD
 /// Everything but where it was asked.
 fn describe_served(partition: &Partition) -> PartitionDescription {
     let log = partition.log();
-    let (state, error, reason) = match log.is_fenced() {
-        None => (PartitionState::Online, ErrorCode::None, None),
-        Some(fenced) => (PartitionState::Fenced, ErrorCode::LogFenced, Some(fenced.reason.to_string())),
+    let (state, error, reason) = match log.health() {
+        Health::Sound => (PartitionState::Online, ErrorCode::None, None),
+        Health::Fenced(reason) => (PartitionState::Fenced, ErrorCode::LogFenced, Some(reason)),
+        Health::Quarantined(reason) => (PartitionState::Quarantined, ErrorCode::Damaged, Some(reason)),
     };
     PartitionDescription {
         leader_epoch: partition.leader_epoch().unwrap_or(LeaderEpoch(0)),
@@ -113,7 +120,7 @@ fn describe_served(partition: &Partition) -> PartitionDescription {
         data_dir: log.dir().display().to_string(),
         error,
         state,
-        reason,
+        reason: reason.map(|reason| reason.to_string()),
         ..nothing_known(partition.id.partition)
     }
 }
