@@ -3,7 +3,7 @@
 use crate::finding::Finding;
 
 /// `docs/ARCHITECTURE.md` draws this table; what is not in it does not exist. Rooms by the names of their directories.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
     ("runtime", &[]),
     ("storage", &["protocol", "runtime"]),
@@ -13,6 +13,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("loadgen", &["client"]),
     ("cli", &["broker", "client", "loadgen"]),
     ("history", &[]),
+    ("chaos", &["client", "history"]),
     ("sim", &["broker", "client", "runtime", "protocol", "history"]),
 ];
 
