@@ -1,6 +1,5 @@
 //! The history of a run in the making: in memory, and line by line in a file.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use corrente_client::{Error, ErrorKind};
-use corrente_history::{Action, Header, History, Operation, Outcome, Refusal, RefusalKind};
+use corrente_history::{Action, Begun, Header, History, Operation, Outcome, Recording, Refusal, RefusalKind};
 
 /// Writes down what happens. Clones write into the same history.
 #[derive(Clone)]
@@ -21,19 +20,12 @@ struct Inner {
 }
 
 struct State {
-    history: History,
+    recording: Recording,
     file: BufWriter<File>,
     /// The first line that could not be written.
     failure: Option<io::Error>,
-    /// Operations that are not over, by the number of their beginning.
-    open: BTreeMap<u64, Operation>,
-    begun: u64,
     processes: u32,
 }
-
-/// An operation that was begun.
-#[must_use = "an operation that is not completed counts as never answered"]
-pub struct Begun(u64);
 
 impl Recorder {
     /// Begins a history in this file, which is replaced.
@@ -46,7 +38,7 @@ impl Recorder {
         let history = History::new(Header { epoch_ms, ..header });
         let mut file = BufWriter::new(File::create(path)?);
         writeln!(file, "{}", history.header.line())?;
-        let state = State { history, file, failure: None, open: BTreeMap::new(), begun: 0, processes: 0 };
+        let state = State { recording: Recording::new(history), file, failure: None, processes: 0 };
         Ok(Recorder(Arc::new(Inner { began: Instant::now(), epoch_ms, state: Mutex::new(state) })))
     }
 
@@ -79,32 +71,25 @@ impl Recorder {
     }
 
     fn begin_as(&self, process: u32, is_final: bool, action: Action) -> Begun {
-        let outcome = Outcome::Info(Refusal::new(RefusalKind::Other, "no answer"));
+        // The clock is read under the lock, so that the file is in its order.
         let mut state = self.state();
-        // Taken under the lock, so that the file is in the order of the clock.
-        let invoked_ns = self.now_ns();
-        state.begun += 1;
-        let number = state.begun;
-        let operation = Operation { process, invoked_ns, completed_ns: None, outcome, is_final, action };
-        state.open.insert(number, operation);
-        Begun(number)
+        state.recording.begin(self.now_ns(), process, is_final, action)
     }
 
     /// Notes what came of it; `answer` puts what was answered into the action.
     pub fn complete(&self, begun: Begun, outcome: Outcome, answer: impl FnOnce(&mut Action)) {
-        let mut state = self.state();
-        let mut operation = state.open.remove(&begun.0).expect("an operation is completed once");
-        operation.completed_ns = Some(self.now_ns());
-        operation.outcome = outcome;
-        answer(&mut operation.action);
-        state.write(operation);
+        let state = &mut *self.state();
+        let line = state.recording.complete(self.now_ns(), begun, outcome, answer).line();
+        state.write(&line);
     }
 
     /// Notes an operation that is over now and may have looked at the broker since `invoked_ns`.
     pub fn note(&self, process: u32, invoked_ns: u64, is_final: bool, outcome: Outcome, action: Action) {
-        let mut state = self.state();
+        let state = &mut *self.state();
         let completed_ns = Some(self.now_ns());
-        state.write(Operation { process, invoked_ns, completed_ns, outcome, is_final, action });
+        let operation = Operation { process, invoked_ns, completed_ns, outcome, is_final, action };
+        let line = state.recording.note(operation).line();
+        state.write(&line);
     }
 
     /// Ends the history: whatever is open has no answer.
@@ -112,13 +97,13 @@ impl Recorder {
     /// # Errors
     /// If any line could not be written.
     pub fn finish(self) -> io::Result<History> {
-        let mut state = self.state();
-        for (_, operation) in std::mem::take(&mut state.open) {
-            state.write(operation);
-        }
+        let state = &mut *self.state();
+        let over = state.recording.history().operations.len();
+        let history = std::mem::take(&mut state.recording).finish();
+        history.operations[over..].iter().for_each(|operation| state.write(&operation.line()));
         state.failure.take().map_or(Ok(()), Err)?;
         state.file.flush()?;
-        Ok(std::mem::take(&mut state.history))
+        Ok(history)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -127,11 +112,10 @@ impl Recorder {
 }
 
 impl State {
-    fn write(&mut self, operation: Operation) {
-        if let Err(error) = writeln!(self.file, "{}", operation.line()) {
+    fn write(&mut self, line: &str) {
+        if let Err(error) = writeln!(self.file, "{line}") {
             self.failure.get_or_insert(error);
         }
-        self.history.operations.push(operation);
     }
 }
 

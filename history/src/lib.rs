@@ -14,6 +14,7 @@ mod header;
 mod history;
 mod line;
 mod operation;
+mod recording;
 
 pub use check::{Judged, Verdict, check};
 pub use class::{Class, Violation};
@@ -24,3 +25,4 @@ pub use operation::{
     Action, LogId, OffsetAnswer, OffsetQuery, Operation, Outcome, Place, Poll, ReadRecord, Refusal,
     RefusalKind, SentRecord,
 };
+pub use recording::{Begun, Recording};

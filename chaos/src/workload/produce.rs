@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use corrente_client::{Error, Producer, Receipt, Record, Ticket, partition_for_key};
-use corrente_history::{Action, LogId, Outcome, Place, RecordId, SentRecord, Topic, content};
+use corrente_history::{Action, Begun, LogId, Outcome, Place, RecordId, SentRecord, Topic, content};
 use fastrand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Phase, RETRY_WAIT, Shared};
 use crate::plan::ProducerPlan;
-use crate::recorder::{Begun, outcome_of};
+use crate::recorder::outcome_of;
 
 /// One producer of the load, from its own client.
 pub(super) async fn run(shared: Arc<Shared>, topic: Topic, plan: ProducerPlan, keys: u32, mut rng: Rng) {

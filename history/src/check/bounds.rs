@@ -152,17 +152,19 @@ fn check_final(index: &Index<'_>, findings: &mut Findings) {
     for (topic, life) in &index.topics {
         for partition in 0..life.partitions() {
             let id = LogId { topic: *topic, partition };
-            let last = index.logs.get(&id).map(|log| &log.last);
-            let Some(LastTold { offset: end, .. }) = last.and_then(|last| last.end) else {
+            let log = index.logs.get(&id);
+            let Some(LastTold { offset: end, invoked_ns, .. }) = log.and_then(|log| log.last.end) else {
                 findings.report(
                     Class::Liveness,
                     format!("nobody asked for the end of {id} in the final reading"),
                 );
                 continue;
             };
-            if let Some(reached) = last.and_then(|last| last.reached).filter(|reached| *reached > end) {
-                let detail =
-                    format!("the final reading of {id} went on to {reached}, its end was told as {end}");
+            // Nothing is sent any more when the final reading begins. What was known before is held against the answer.
+            let known = log.and_then(|log| log.ends.last());
+            if let Some(known) = known.filter(|known| known.value > end && known.known_ns >= invoked_ns) {
+                let by = index.name(known.operation);
+                let detail = format!("the end of {id} was told as {end} at last, {by} knew {}", known.value);
                 findings.report(Class::EndWentBack, detail);
             }
         }

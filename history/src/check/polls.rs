@@ -67,13 +67,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// What must come next, if anything is known of it.
     fn follow(&mut self, before: Option<u64>) -> Option<u64> {
-        let Some(position) = self.poll.position else {
-            // A new reader. The final one is answerable for all from the log start on.
-            let start = self.index.logs.get(&self.poll.log).and_then(|log| log.last.start);
-            let from = start.filter(|_| self.operation.is_final).map(|told| told.offset);
-            return self.read(from);
-        };
-        if let Some(expected) = before {
+        // A new reader owes nothing to the one before it; the final one owes all from the log start on.
+        let start = self.index.logs.get(&self.poll.log).and_then(|log| log.last.start);
+        let start = start.filter(|_| self.operation.is_final).map(|told| told.offset);
+        let Some(position) = self.poll.position else { return self.read(start) };
+        if let Some(expected) = before.or(start) {
             self.step(expected, position, Class::PollSkip, Class::NonMonotonicPoll);
         }
         self.read(Some(position)).or(Some(position))
