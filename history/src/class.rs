@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::operation::LogId;
+
 /// A kind of anomaly that a log broker must never show. In order: the gravest first.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Class {
@@ -86,6 +88,8 @@ impl Class {
 pub struct Violation {
     /// Its kind.
     pub class: Class,
+    /// The log whose promise it was, if it was one log's.
+    pub log: Option<LogId>,
     /// What exactly, for people, with the lines of the operations in it.
     pub detail: String,
 }

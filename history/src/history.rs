@@ -8,7 +8,7 @@ use crate::check::Sends;
 use crate::content::RecordId;
 use crate::header::{Header, VERSION};
 use crate::line;
-use crate::operation::Operation;
+use crate::operation::{LogId, Operation};
 
 /// A poll of some ten thousand records is far below.
 const LINE_BYTES_MAX: u64 = 16 << 20;
@@ -99,6 +99,18 @@ impl History {
                 None => history = Some(History::new(read_header(&text)?)),
                 Some(History { operations, .. }) => operations.push(line::read(&text).map_err(wrong)?),
             }
+        }
+    }
+
+    /// What is left when all that is about some logs is taken out. What is about several stays if any of them does.
+    pub fn without(&self, is_out: impl Fn(LogId) -> bool) -> History {
+        let stays = |operation: &&Operation| {
+            let logs = operation.action.logs();
+            logs.is_empty() || !logs.into_iter().all(&is_out)
+        };
+        History {
+            header: self.header.clone(),
+            operations: self.operations.iter().filter(stays).cloned().collect(),
         }
     }
 

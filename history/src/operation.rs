@@ -220,6 +220,33 @@ impl Operation {
     }
 }
 
+impl Action {
+    /// The logs it is about; none where it is about whole topics, or about no topic at all.
+    pub fn logs(&self) -> Vec<LogId> {
+        match self {
+            Action::Send(records) => records.iter().map(|record| record.log).collect(),
+            Action::Poll(polls) => polls.iter().map(|poll| poll.log).collect(),
+            Action::ListOffsets { log, .. } | Action::DeleteRecords { log, .. } => vec![*log],
+            Action::CreateTopic(_)
+            | Action::AlterTopic(_)
+            | Action::DeleteTopic { .. }
+            | Action::Crash
+            | Action::Rest => vec![],
+        }
+    }
+
+    /// The topics that have to be there for it, each once where they follow each other.
+    pub fn topics(&self) -> Vec<u32> {
+        let mut topics: Vec<u32> = match self {
+            Action::AlterTopic(facts) => vec![facts.topic],
+            Action::DeleteTopic { topic } => vec![*topic],
+            other => other.logs().into_iter().map(|log| log.topic).collect(),
+        };
+        topics.dedup();
+        topics
+    }
+}
+
 impl Refusal {
     /// Of this kind, in these words.
     pub fn new(kind: RefusalKind, detail: impl Into<String>) -> Refusal {

@@ -20,7 +20,7 @@ pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
                 let name = index.name(number);
                 let detail =
                     format!("{name} deleted records of {log} before {before_offset}, and {start} is kept");
-                findings.report(Class::WrongError, detail);
+                findings.report_of(*log, Class::WrongError, detail);
             }
             Action::Poll(polls) => {
                 polls.iter().for_each(|poll| check_poll(index, number, operation, poll, findings));
@@ -55,7 +55,8 @@ fn check_end(
         (None, None) => return,
     };
     let (name, by) = (index.name(number), index.name(known.operation));
-    findings.report(
+    findings.report_of(
+        id,
         class,
         format!("{name} found the end of {id} at {end}, {} was known before by {by}", known.value),
     );
@@ -77,7 +78,7 @@ fn check_poll(index: &Index<'_>, number: u32, operation: &Operation, poll: &Poll
         let (name, by) = (index.name(number), index.name(start.operation));
         let detail =
             format!("{name} read {} from {lowest}, which {by} knew to begin at {}", poll.log, start.value);
-        findings.report(Class::Retention, detail);
+        findings.report_of(poll.log, Class::Retention, detail);
     }
     if let (Some(refusal), Some(position)) = (operation.refusal(), poll.position)
         && operation.has_failed()
@@ -85,7 +86,8 @@ fn check_poll(index: &Index<'_>, number: u32, operation: &Operation, poll: &Poll
         && is_within(index, log, poll.log, position, operation)
     {
         let (name, id) = (index.name(number), poll.log);
-        findings.report(
+        findings.report_of(
+            id,
             Class::WrongError,
             format!("{name} was told that {id} does not hold {position}, and it does"),
         );
@@ -125,7 +127,7 @@ fn check_starts(index: &Index<'_>, id: LogId, log: &Log, findings: &mut Findings
                 "{name} found the start of {id} at {}, {} was known before by {by}",
                 told.start, known.value
             );
-            findings.report(Class::StartWentBack, detail);
+            findings.report_of(id, Class::StartWentBack, detail);
         }
         let from = removal.deleted_before(told.over_ns).max(allowed);
         if from >= told.start {
@@ -143,7 +145,7 @@ fn check_starts(index: &Index<'_>, id: LogId, log: &Log, findings: &mut Findings
             |place| format!("record {} at {}", index.sends.get(place.send).record.id, place.offset),
         );
         let detail = format!("{name} found the start of {id} at {}, and {what} had to be kept", told.start);
-        findings.report(Class::Retention, detail);
+        findings.report_of(id, Class::Retention, detail);
     }
 }
 
@@ -154,7 +156,8 @@ fn check_final(index: &Index<'_>, findings: &mut Findings) {
             let id = LogId { topic: *topic, partition };
             let log = index.logs.get(&id);
             let Some(LastTold { offset: end, invoked_ns, .. }) = log.and_then(|log| log.last.end) else {
-                findings.report(
+                findings.report_of(
+                    id,
                     Class::Liveness,
                     format!("nobody asked for the end of {id} in the final reading"),
                 );
@@ -165,7 +168,7 @@ fn check_final(index: &Index<'_>, findings: &mut Findings) {
             if let Some(known) = known.filter(|known| known.value > end && known.known_ns >= invoked_ns) {
                 let by = index.name(known.operation);
                 let detail = format!("the end of {id} was told as {end} at last, {by} knew {}", known.value);
-                findings.report(Class::EndWentBack, detail);
+                findings.report_of(id, Class::EndWentBack, detail);
             }
         }
     }

@@ -134,7 +134,7 @@ impl<'a> Index<'a> {
     ) -> Option<u32> {
         let mut phantom = |what: String| {
             let detail = format!("{} was given {what} at {log}/{}", self.name(number), found.offset);
-            findings.report(Class::Phantom, detail);
+            findings.report_of(log, Class::Phantom, detail);
         };
         let (id, key, is_tombstone) = match &found.content {
             Content::Corrupt(what) => {

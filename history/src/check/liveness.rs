@@ -3,7 +3,7 @@
 use super::Findings;
 use super::index::Index;
 use crate::class::Class;
-use crate::operation::{Action, LogId, Operation, Outcome, RefusalKind};
+use crate::operation::{Action, Operation, Outcome, RefusalKind};
 
 pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
     let operations = &index.history.operations;
@@ -18,27 +18,27 @@ pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
     }
     let outages = Outages::of(operations);
     for (number, operation) in (0..).zip(operations) {
-        if operation.completed_ns.is_none() {
-            findings.report(Class::Liveness, format!("{} was never answered", index.name(number)));
-        } else if index.history.header.patient && was_turned_away(index, operation) {
-            let detail = operation.refusal().map_or("", |refusal| &refusal.detail);
-            findings.report(Class::Liveness, format!("{} was given up: {detail}", index.name(number)));
-        }
-        if let Some(stall_ns_max) = index.history.header.stall_ns_max
-            && is_bounded(&operation.action)
-            && let Some(completed_ns) = operation.completed_ns
-        {
-            let took_ns =
-                completed_ns - operation.invoked_ns - outages.within(operation.invoked_ns, completed_ns);
-            if took_ns > stall_ns_max {
-                let name = index.name(number);
-                let detail = format!(
-                    "{name} took {took_ns} ns with the broker up, {stall_ns_max} ns at most are good"
-                );
-                findings.report(Class::Liveness, detail);
+        if let Some(complaint) = complaint(index, operation, &outages) {
+            let detail = format!("{} {complaint}", index.name(number));
+            match operation.action.logs().first() {
+                Some(log) => findings.report_of(*log, Class::Liveness, detail),
+                None => findings.report(Class::Liveness, detail),
             }
         }
     }
+}
+
+/// Why a client was not served well, if it was not.
+fn complaint(index: &Index<'_>, operation: &Operation, outages: &Outages) -> Option<String> {
+    let Some(completed_ns) = operation.completed_ns else { return Some("was never answered".to_owned()) };
+    if index.history.header.patient && was_turned_away(index, operation) {
+        let detail = operation.refusal().map_or("", |refusal| &refusal.detail);
+        return Some(format!("was given up: {detail}"));
+    }
+    let stall_ns_max = index.history.header.stall_ns_max.filter(|_| is_bounded(&operation.action))?;
+    let took_ns = completed_ns - operation.invoked_ns - outages.within(operation.invoked_ns, completed_ns);
+    (took_ns > stall_ns_max)
+        .then(|| format!("took {took_ns} ns with the broker up, {stall_ns_max} ns at most are good"))
 }
 
 /// Whether an operation is answered by the broker as soon as it can.
@@ -49,11 +49,12 @@ fn is_bounded(action: &Action) -> bool {
 /// Whether a client that outlasts every fault was not served.
 fn was_turned_away(index: &Index<'_>, operation: &Operation) -> bool {
     let Some(refusal) = operation.refusal() else { return false };
-    let logs = logs_of(&operation.action);
-    let may_be_gone = logs
+    let may_be_gone = operation
+        .action
+        .topics()
         .iter()
-        .any(|log| index.topics.get(&log.topic).is_none_or(|life| life.may_be_gone_by(operation.over_ns())));
-    let start_moves = logs.iter().any(|id| {
+        .any(|topic| index.topics.get(topic).is_none_or(|life| life.may_be_gone_by(operation.over_ns())));
+    let start_moves = operation.action.logs().iter().any(|id| {
         index.topics.get(&id.topic).is_some_and(|life| life.expires())
             || index.logs.get(id).is_some_and(|log| log.deletions.last().is_some())
     });
@@ -63,17 +64,6 @@ fn was_turned_away(index: &Index<'_>, operation: &Operation) -> bool {
         RefusalKind::Other | RefusalKind::Timeout | RefusalKind::UnknownTopic => {
             !may_be_gone && operation.action != Action::Rest
         }
-    }
-}
-
-fn logs_of(action: &Action) -> Vec<LogId> {
-    match action {
-        Action::Send(records) => records.iter().map(|record| record.log).collect(),
-        Action::Poll(polls) => polls.iter().map(|poll| poll.log).collect(),
-        Action::ListOffsets { log, .. } | Action::DeleteRecords { log, .. } => vec![*log],
-        Action::AlterTopic(facts) => vec![LogId { topic: facts.topic, partition: 0 }],
-        Action::DeleteTopic { topic } => vec![LogId { topic: *topic, partition: 0 }],
-        Action::CreateTopic(_) | Action::Crash | Action::Rest => vec![],
     }
 }
 

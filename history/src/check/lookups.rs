@@ -25,7 +25,7 @@ pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
         let found = stamps.judge(operation, asked_ms, *answer);
         if let Err(what) = found {
             let detail = format!("{} was told offset {} of {id}, {what}", index.name(number), answer.offset);
-            findings.report(Class::WrongLookup, detail);
+            findings.report_of(*id, Class::WrongLookup, detail);
         }
     }
 }

@@ -36,11 +36,19 @@ fn report(index: &Index<'_>, id: LogId, log: &Log, place: &Place, findings: &mut
         let was_passed = log.last.reached.is_some_and(|reached| offset < reached);
         let is_told_there = (start..end).contains(&offset) && !was_passed;
         let class = if is_told_there { Class::Unseen } else { Class::LostWrite };
-        findings.report(class, format!("record {record} was acknowledged at {id}/{offset} to {by}, {now}"));
+        findings.report_of(
+            id,
+            class,
+            format!("record {record} was acknowledged at {id}/{offset} to {by}, {now}"),
+        );
     }
     if let Some(reader) = place.read_by {
         let reader = index.name(reader);
-        findings.report(Class::LostRead, format!("record {record} was at {id}/{offset} for {reader}, {now}"));
+        findings.report_of(
+            id,
+            Class::LostRead,
+            format!("record {record} was at {id}/{offset} for {reader}, {now}"),
+        );
     }
 }
 

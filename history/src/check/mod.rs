@@ -21,6 +21,7 @@ mod topics;
 
 use crate::class::{Class, Violation};
 use crate::history::History;
+use crate::operation::LogId;
 use index::Index;
 pub(crate) use sends::Sends;
 
@@ -83,7 +84,11 @@ struct Findings {
 
 impl Findings {
     fn report(&mut self, class: Class, detail: String) {
-        self.violations.push(Violation { class, detail });
+        self.violations.push(Violation { class, log: None, detail });
+    }
+
+    fn report_of(&mut self, log: LogId, class: Class, detail: String) {
+        self.violations.push(Violation { class, log: Some(log), detail });
     }
 }
 

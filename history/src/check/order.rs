@@ -42,7 +42,7 @@ fn check_in_order(
                 "record {record} stands first at {}/{first}, record {earlier}, sent before it, at {first_earlier}",
                 send.record.log
             );
-            findings.report(Class::NonMonotonicSend, detail);
+            findings.report_of(send.record.log, Class::NonMonotonicSend, detail);
         }
     }
 }
@@ -93,5 +93,5 @@ fn report(index: &Index<'_>, earlier: &Send<'_>, send: &Send<'_>, findings: &mut
         acked_at(*earlier),
         index.name(earlier.operation)
     );
-    findings.report(Class::NonMonotonicSend, detail);
+    findings.report_of(send.record.log, Class::NonMonotonicSend, detail);
 }

@@ -11,7 +11,7 @@ pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
         for pair in log.places.windows(2).filter(|pair| pair[0].offset == pair[1].offset) {
             let [first, second] = [pair[0], pair[1]].map(|place| describe(index, place));
             let detail = format!("{id}/{} is {first}, and {second}", pair[0].offset);
-            findings.report(Class::InconsistentOffsets, detail);
+            findings.report_of(*id, Class::InconsistentOffsets, detail);
         }
         for place in &log.places {
             check_sender(index, *id, place, findings);
@@ -34,7 +34,7 @@ fn check_sender(index: &Index<'_>, id: LogId, place: &Place, findings: &mut Find
             "record {} is at {id}/{} by {seen_by}, its key leads to partition {leads_to}",
             record.id, place.offset
         );
-        findings.report(Class::Misplaced, detail);
+        findings.report_of(id, Class::Misplaced, detail);
     }
     if send.by.has_failed() {
         let (seen_by, sent_by) = (index.name(place.seen_by), index.name(send.operation));
@@ -42,7 +42,7 @@ fn check_sender(index: &Index<'_>, id: LogId, place: &Place, findings: &mut Find
             "record {} is at {id}/{} by {seen_by}, and its sending had failed for certain in {sent_by}",
             record.id, place.offset
         );
-        findings.report(Class::AbortedRead, detail);
+        findings.report_of(id, Class::AbortedRead, detail);
     }
 }
 
@@ -60,7 +60,8 @@ fn check_copies(index: &Index<'_>, id: LogId, log: &Log, findings: &mut Findings
                 .map(|place| format!("{} by {}", place.offset, index.name(place.seen_by)))
                 .collect();
             let record = index.sends.get(copies[0].send).record.id;
-            findings.report(
+            findings.report_of(
+                id,
                 Class::Duplicate,
                 format!("record {record} stands in {id} at {}", offsets.join(", at ")),
             );

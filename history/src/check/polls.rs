@@ -102,7 +102,7 @@ impl Reader<'_> {
         } else if found < expected {
             let (name, log) = (self.index.name(self.number), self.poll.log);
             let detail = format!("{name} was given {log}/{found} where {expected} comes next");
-            self.findings.report(backwards, detail);
+            self.findings.report_of(log, backwards, detail);
         }
     }
 }
@@ -140,13 +140,13 @@ fn explain(index: &Index<'_>, id: LogId, removal: &Removal<'_>, gap: &Gap, findi
         None => "offsets at which nobody saw a record".to_owned(),
     };
     let detail = format!("{name} went on from {id}/{} to {} over {missing}", offsets.start, offsets.end);
-    findings.report(*class, detail);
+    findings.report_of(id, *class, detail);
     if !index.has_final
         && let Some(place) = kept.filter(|place| place.is_acked && place.read_by.is_none())
     {
         let record = index.sends.get(place.send).record.id;
         let detail =
             format!("record {record} was acknowledged at {id}/{}, and {name} went over it", place.offset);
-        findings.report(Class::LostWrite, detail);
+        findings.report_of(id, Class::LostWrite, detail);
     }
 }

@@ -141,7 +141,7 @@ impl<'a> TopicLife<'a> {
 /// Errors and successes that what is known of the topics contradicts.
 pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
     for (number, operation) in (0..).zip(&index.history.operations) {
-        for topic in topics_of(&operation.action) {
+        for topic in operation.action.topics() {
             let Some(life) = index.topics.get(&topic) else { continue };
             check_answer(index, number, operation, topic, life, findings);
         }
@@ -149,20 +149,6 @@ pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
             check_creation(index, number, operation, facts, findings);
         }
     }
-}
-
-/// The topics an operation was about; a creation makes its own.
-fn topics_of(action: &Action) -> Vec<u32> {
-    let mut topics = match action {
-        Action::Send(records) => records.iter().map(|record| record.log.topic).collect(),
-        Action::Poll(polls) => polls.iter().map(|poll| poll.log.topic).collect(),
-        Action::ListOffsets { log, .. } | Action::DeleteRecords { log, .. } => vec![log.topic],
-        Action::AlterTopic(facts) => vec![facts.topic],
-        Action::DeleteTopic { topic } => vec![*topic],
-        Action::CreateTopic(_) | Action::Crash | Action::Rest => vec![],
-    };
-    topics.dedup();
-    topics
 }
 
 fn check_answer(
@@ -235,6 +221,6 @@ fn first_use(index: &Index<'_>, topic: u32) -> Option<u32> {
     let operations = (0..).zip(&index.history.operations);
     operations
         .filter(|(_, operation)| operation.is_ok())
-        .find(|(_, operation)| topics_of(&operation.action).contains(&topic))
+        .find(|(_, operation)| operation.action.topics().contains(&topic))
         .map(|(number, _)| number)
 }
