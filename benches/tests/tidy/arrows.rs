@@ -3,7 +3,7 @@
 use crate::finding::Finding;
 
 /// `docs/ARCHITECTURE.md` draws this table; what is not in it does not exist. Rooms by the names of their directories.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
     ("runtime", &[]),
     ("storage", &["protocol", "runtime"]),
@@ -12,7 +12,9 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("client", &["protocol"]),
     ("loadgen", &["client"]),
     ("cli", &["broker", "client", "loadgen"]),
-    ("sim", &["broker", "client", "runtime", "protocol"]),
+    ("history", &[]),
+    ("chaos", &["client", "history"]),
+    ("sim", &["broker", "client", "runtime", "protocol", "history"]),
 ];
 
 /// What only a test may reach: hostile bytes and golden frames are built with the protocol's own codec.
@@ -29,7 +31,8 @@ const OWNED: [(&str, &str, &str); 3] = [
 ];
 
 /// Rooms that shards or the simulator run: tokio and its reactor have no place there.
-const WITHOUT_TOKIO: [&str; 6] = ["protocol", "runtime", "storage", "replication", "broker", "sim"];
+const WITHOUT_TOKIO: [&str; 7] =
+    ["protocol", "runtime", "storage", "replication", "broker", "history", "sim"];
 
 /// One dependency of a manifest.
 struct Dependency<'a> {
