@@ -48,6 +48,8 @@ mod client;
 mod consumer;
 pub mod core;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod producer;
 mod record;
 mod transport;
@@ -69,6 +71,7 @@ pub use corrente_protocol::compression::Compression;
 pub use corrente_protocol::error_code::ErrorCode;
 pub use corrente_protocol::frame::Durability;
 pub use corrente_protocol::ids::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
+pub use corrente_protocol::partitioner::partition_for_key;
 pub use corrente_protocol::record::{Header, RecordView};
 pub use corrente_protocol::record_batch::RecordBatchBuilder;
 pub use error::{Error, ErrorKind};

@@ -25,28 +25,7 @@ pub use retain::{RetainError, Retained, empty_batch, retain};
 pub use validate::{BatchLimits, ValidBatch, validate_batches};
 
 #[doc(hidden)]
-pub fn fuzz_validate(input: &[u8]) {
-    let limits = BatchLimits { batch_bytes_max: 1 << 20 };
-    if let Ok(batches) = validate_batches(input, &limits) {
-        let covered: usize = batches.iter().map(|batch| batch.range.len()).sum();
-        assert_eq!(covered, input.len(), "valid batches leave nothing out");
-    }
-}
-
-#[doc(hidden)]
-pub fn fuzz_records(input: &[u8]) {
-    // Right length, magic and checksum, so that what lies behind them is reached.
-    let mut batch = input.to_vec();
-    if batch.len() >= HEADER_LEN {
-        header::seal(&mut batch);
-    }
-    for batch in RecordBatches::new(bytes::Bytes::from(batch)).flatten() {
-        let _ = check_keys(batch.bytes(), 1 << 20);
-        if let Ok(records) = batch.records(1 << 20) {
-            let _ = records.count();
-        }
-    }
-}
+pub mod fuzz;
 
 #[cfg(test)]
 mod tests;

@@ -214,6 +214,27 @@ pub fn effective_configs(
         .collect()
 }
 
+/// Entry for fuzzing: lines of `key=value`, as a stranger would set them.
+#[doc(hidden)]
+pub fn fuzz_topic_config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    let configs: BTreeMap<String, String> =
+        lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    match TopicConfig::parse(&configs) {
+        Ok(config) => {
+            let effective = effective_configs(&configs, 3);
+            let effective = effective.into_iter().map(|config| (config.key.to_owned(), config.value));
+            let again = TopicConfig::parse(&effective.collect()).expect("what holds may also be set");
+            assert_eq!(again.min_insync_replicas(3), config.min_insync_replicas(3));
+        }
+        Err(error) => {
+            let line = error.to_string();
+            assert!(line.len() < 1024 && !line.contains('\n'), "not one line: {line}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ mod checkpointer;
 mod compaction;
 mod error;
 mod extent;
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod layout;
 mod le;
@@ -51,13 +53,3 @@ pub use shard::StorageConfig;
 pub use storage::Storage;
 pub use timestamps::TimestampedOffset;
 pub use upkeep::UpkeepCounters;
-
-#[doc(hidden)]
-pub mod fuzz {
-    //! Entries for fuzzing: no bytes may panic.
-    pub use crate::checkpoint::fuzz_checkpoint as checkpoint;
-    pub use crate::extent::fuzz_extent as extent;
-    pub use crate::log_start::fuzz_log_start as log_start;
-    pub use crate::segment::fuzz_segment_header as segment_header;
-    pub use crate::segment_index::fuzz_segment_index as segment_index;
-}

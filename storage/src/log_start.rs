@@ -32,7 +32,7 @@ pub(crate) enum LogStartFault {
     Version(u16),
 }
 
-fn encode(log: TopicPartition, offset: Offset) -> Vec<u8> {
+pub(crate) fn encode(log: TopicPartition, offset: Offset) -> Vec<u8> {
     let mut out = vec![0; LEN];
     put(&mut out, 0, MAGIC);
     put(&mut out, 8, VERSION.to_le_bytes());

@@ -3,6 +3,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use super::fuzz::{fuzz_records, fuzz_validate};
 use super::*;
 use crate::compression::Compression;
 use crate::error_code::ErrorCode;

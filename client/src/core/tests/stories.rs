@@ -393,6 +393,44 @@ fn an_empty_topic_ends_at_once_and_only_until_end() {
 }
 
 #[test]
+fn a_topic_that_was_replaced_while_nobody_read_it_is_read_as_what_it_is() {
+    let mut world = World::new(1, 1, 1);
+    fill(&mut world, 3, 1);
+    let inbox = consumer(&mut world, |settings| settings.until_end = true);
+    world.settle();
+    assert_eq!(drain(&mut world, &inbox).0.len(), 3);
+    inbox.abandon();
+    world.handle(Event::Wake);
+    world.settle();
+    // Another topic has the name now. Whoever builds a consumer asks for its partitions first.
+    world.model.create("t", 1);
+    let topics = Some(vec![topic()]);
+    world.call(1, CallRequest::Metadata(MetadataRequest { topics }));
+    world.settle();
+    let partitions = vec![(topic(), PartitionIndex(0), StartOffset::Earliest)];
+    let inbox = world.core.add_consumer(
+        world.now,
+        ConsumerId(2),
+        ConsumerSettings {
+            partitions,
+            until_end: true,
+            out_of_range: OutOfRange::Fail,
+            prefetch_bytes: 1 << 20,
+            fetch_bytes_max: 1 << 20,
+            wait_max: Duration::from_millis(500),
+        },
+    );
+    world.act();
+    for _ in 0..4 {
+        world.settle();
+        world.pass(Duration::from_secs(1));
+    }
+    let (batches, ended) = drain(&mut world, &inbox);
+    assert!(ended);
+    assert!(batches.is_empty(), "the other topic is empty: {batches:?}");
+}
+
+#[test]
 fn a_consumer_goes_on_where_it_was_after_a_disconnect() {
     let mut world = World::new(1, 1, 1);
     fill(&mut world, 3, 1);
