@@ -48,6 +48,8 @@ mod client;
 mod consumer;
 pub mod core;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod producer;
 mod record;
 mod transport;
@@ -62,8 +64,8 @@ pub use core::completion::{BatchTicket, Receipt, ReceiptRange, Ticket};
 pub use core::fetch::{OutOfRange, StartOffset};
 pub use core::inbox::Batch;
 pub use corrente_protocol::api::{
-    MetadataResponse, NodeEndpoint, OffsetSpec, PartitionDescription, PartitionMetadata, TopicConfigEntry,
-    TopicMetadata,
+    DeleteBefore, MetadataResponse, NodeEndpoint, OffsetSpec, PartitionDescription, PartitionMetadata,
+    PartitionState, TopicConfigEntry, TopicMetadata,
 };
 pub use corrente_protocol::compression::Compression;
 pub use corrente_protocol::error_code::ErrorCode;

@@ -6,6 +6,8 @@
 
 pub mod campaign;
 pub mod client;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod plan;
 pub mod power_cut;
 pub mod workload;
