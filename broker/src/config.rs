@@ -419,6 +419,18 @@ fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     scored.filter(|(score, _)| *score > 0.4).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
+/// Entry for fuzzing: a configuration file. It is taken, or refused on one line.
+#[doc(hidden)]
+pub fn fuzz_config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let file = ConfigFile { path: PathBuf::from("fuzz.toml"), text };
+    let config = Config::join(Some(&file), Figment::new(), &Overrides::default());
+    if let Err(error) = config.and_then(|config| config.check().and(config.advertised())) {
+        let line = error.to_string();
+        assert!(!line.contains('\n'), "not one line: {line:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
 use corrente_replication::metadata::{Change, Delta, Topic};
-use corrente_replication::topic_config::SEGMENT_BYTES;
-use corrente_storage::{FoundLog, Log, RecoveryError};
+use corrente_replication::topic_config::{CompactionConfig, SEGMENT_BYTES, TimestampType, TopicConfig};
+use corrente_storage::{CompactionPolicy, FoundLog, Health, Log, LogPolicy, RecoveryError};
 
 use crate::error::Refusal;
 use crate::partition::{Partition, Terms};
@@ -32,7 +32,7 @@ pub async fn apply(shard: &Rc<Shard>, directory: Arc<Directory>, delta: &Delta) 
     for (topic, _) in delta.topics.iter().filter(|(_, change)| **change == Change::Changed) {
         let Some(topic) = directory.image.topic(*topic) else { continue };
         for partition in shard.partitions_of(topic.id()) {
-            partition.set_config(topic.config().clone(), segment_bytes(shard, topic));
+            partition.set_config(topic.config().clone(), log_policy(shard, topic));
         }
     }
 }
@@ -80,6 +80,10 @@ async fn open_found(shard: &Rc<Shard>, found: FoundLog) {
         Ok((log, recovered)) => {
             if recovered.truncated_bytes > 0 {
                 tracing::info!(partition = %id, ?recovered, "cut a torn tail: none of it was acknowledged");
+            }
+            if let Health::Quarantined(reason) = log.health() {
+                tracing::error!(partition = %id, %reason, "the log is in quarantine: what is whole is read, \
+                                                           nothing is appended or removed");
             }
             lead(shard, id, log)
         }
@@ -132,7 +136,7 @@ fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
         let gone = format!("partition {id} is not in the metadata");
         return Slot::Unavailable(Refusal::new(ErrorCode::UnknownTopicOrPartition, gone));
     };
-    log.set_segment_bytes(segment_bytes(shard, topic));
+    log.set_policy(log_policy(shard, topic));
     Slot::Serving(Partition::lead(
         log,
         Terms {
@@ -145,8 +149,24 @@ fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
     ))
 }
 
+/// A topic's configs as its logs understand them.
+fn log_policy(shard: &Shard, topic: &Topic) -> LogPolicy {
+    let TopicConfig { segment_ms, cleanup, retention_ms, retention_bytes, compaction, .. } = *topic.config();
+    let CompactionConfig { min_lag_ms, max_lag_ms, delete_retention_ms, dirty_ratio_ppm } = compaction;
+    let compaction = CompactionPolicy { min_lag_ms, max_lag_ms, delete_retention_ms, dirty_ratio_ppm };
+    LogPolicy {
+        segment_bytes: segment_bytes(shard, topic),
+        segment_ms,
+        delete: cleanup.delete,
+        retention_ms,
+        retention_bytes,
+        compaction: cleanup.compact.then_some(compaction),
+        append_time: topic.config().timestamp_type == TimestampType::LogAppendTime,
+    }
+}
+
 /// The topic's own setting, or the node's where the topic has none.
-fn segment_bytes(shard: &Shard, topic: &Topic) -> u64 {
+pub fn segment_bytes(shard: &Shard, topic: &Topic) -> u64 {
     match topic.configs().contains_key(SEGMENT_BYTES) {
         true => topic.config().segment_bytes,
         false => shard.config.log.segment_bytes.0,

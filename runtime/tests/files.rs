@@ -166,3 +166,14 @@ fn a_lock_has_one_holder() {
         file::lock_exclusive(&path).await.map(drop).expect("free again");
     });
 }
+
+#[test]
+fn a_file_system_tells_its_room() {
+    in_directory(|directory| async move {
+        let space = file::space(&directory).await.expect("the room of the file system");
+        assert!(space.total_bytes > 0, "{space:?}");
+        assert!(space.available_bytes <= space.total_bytes, "{space:?}");
+        let missing = file::space(&directory.join("missing")).await.expect_err("nothing is there");
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+    });
+}

@@ -8,6 +8,8 @@ pub mod campaign;
 pub mod checker;
 pub mod client;
 pub mod content;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod history;
 pub mod plan;
 pub mod power_cut;

@@ -267,6 +267,7 @@ fn draw_world(rng: &mut Rng) -> WorldConfig {
             flush: delay(rng, disk_us * 2),
             metadata: delay(rng, disk_us / 2),
             nanos_per_kib: pick(rng, &[0, 400, 20_000]),
+            faults: vec![],
         },
         crash: CrashConfig { keep_chance: None, tear_chance: pick(rng, &[0.0, 0.3, 0.8]) },
         timer_late: Duration::ZERO..Duration::from_micros(pick(rng, &[1, 50, 5_000])),

@@ -18,6 +18,7 @@ use crate::checkpointer::{checkpoint_dir, parse_file_name};
 use crate::error::{AtPath, OpenError, PathError};
 use crate::identity::{IDENTITY_LEN, Identity};
 use crate::log::LogId;
+use crate::pool;
 use crate::storage::remove_log_dir;
 
 /// The largest checkpoint file read: some ten million logs.
@@ -74,6 +75,9 @@ impl NodeLayout {
                 return Err(OpenError::SameDir { first: (*first).clone(), second: dir.clone() });
             }
             identities.push((identity, dir));
+        }
+        for dir in data_dirs {
+            pool::clear(dir).await?;
         }
         let checkpoints = Checkpoints::read(&checkpoint_dir(data_dirs)).await?;
         let logs = find_logs(data_dirs, &checkpoints.entries).await?;

@@ -16,6 +16,7 @@ use corrente_runtime::timer;
 
 use crate::checkpointer::Checkpointer;
 use crate::log::{LogId, LogInner};
+use crate::pool::Pool;
 use crate::read_ahead::ReadAhead;
 use crate::tail_ring::TailRing;
 use crate::writer;
@@ -48,6 +49,14 @@ pub struct StorageConfig {
     pub checkpoint_bytes: u64,
     /// After this long without an append a log gives up its file and the space ahead.
     pub idle_after: Duration,
+    /// Bytes of removed segments kept to be taken into use again.
+    pub pool_bytes_max: u64,
+    /// How often every log is looked at for what it no longer keeps, or should compact.
+    pub upkeep_interval: Duration,
+    /// Memory for the keys of the one log that is being compacted.
+    pub compaction_bytes: usize,
+    /// What is left alone of each data directory's file system: appends are refused rather than take it.
+    pub reserve_bytes: u64,
 }
 
 impl StorageConfig {
@@ -65,6 +74,10 @@ impl StorageConfig {
             checkpoint_interval: Duration::from_millis(80),
             checkpoint_bytes: 256 * 1024 * 1024,
             idle_after: Duration::from_secs(10),
+            pool_bytes_max: 256 * 1024 * 1024,
+            upkeep_interval: Duration::from_secs(30),
+            compaction_bytes: 32 * 1024 * 1024,
+            reserve_bytes: 0,
         }
     }
 
@@ -78,6 +91,7 @@ pub(crate) struct Shard {
     pub(crate) config: StorageConfig,
     pub(crate) tail: RefCell<TailRing>,
     pub(crate) read_ahead: ReadAhead,
+    pub(crate) pool: Pool,
     pub(crate) checkpointer: Checkpointer,
     /// Logs whose active file is open.
     awake: RefCell<BTreeMap<LogId, Weak<LogInner>>>,
@@ -90,6 +104,7 @@ impl Shard {
         Rc::new(Shard {
             tail: RefCell::new(TailRing::new(config.tail_ring_bytes)),
             read_ahead: ReadAhead::new(config.read_ahead_bytes),
+            pool: Pool::new(config.pool_bytes_max),
             checkpointer: Checkpointer::new(&config),
             awake: RefCell::new(BTreeMap::new()),
             sweeping: Cell::new(false),

@@ -3,7 +3,7 @@
 use crate::finding::Finding;
 
 /// `docs/ARCHITECTURE.md` draws this table; what is not in it does not exist. Rooms by the names of their directories.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("runtime", &[]),
     ("storage", &["protocol", "runtime"]),
@@ -12,7 +12,9 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("client", &["protocol"]),
     ("loadgen", &["client"]),
     ("cli", &["broker", "client", "loadgen"]),
-    ("sim", &["broker", "client", "runtime", "protocol"]),
+    ("history", &[]),
+    ("chaos", &["client", "history"]),
+    ("sim", &["broker", "client", "runtime", "protocol", "history"]),
     ("faultfs", &["client"]),
 ];
 
@@ -31,7 +33,8 @@ const OWNED: [(&str, &str, &str); 4] = [
 ];
 
 /// Rooms that shards or the simulator run: tokio and its reactor have no place there.
-const WITHOUT_TOKIO: [&str; 6] = ["protocol", "runtime", "storage", "replication", "broker", "sim"];
+const WITHOUT_TOKIO: [&str; 7] =
+    ["protocol", "runtime", "storage", "replication", "broker", "history", "sim"];
 
 /// One dependency of a manifest.
 struct Dependency<'a> {
