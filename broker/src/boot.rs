@@ -25,7 +25,9 @@ use corrente_runtime::random::fill_random;
 use corrente_runtime::socket::Listener;
 use corrente_runtime::timer::now;
 use corrente_storage::{Health, LogPolicy, NodeLayout, Storage, StorageConfig};
+use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use futures_util::stream;
 
 use crate::config::Config;
 use crate::connections::StallLimits;
@@ -43,6 +45,9 @@ const METADATA: TopicPartition = TopicPartition { topic: TopicId::METADATA, part
 
 /// The largest batch of metadata: what the controller may decide at once.
 const METADATA_BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// How many logs a shard opens at once: enough to keep a drive busy, at a MiB or two each.
+const LOGS_OPENED_AT_ONCE: usize = 32;
 
 /// What all shards of a start have in common; each takes its share of the channels once.
 #[derive(Clone)]
@@ -348,9 +353,8 @@ async fn open_shard(id: ShardId, setup: &Setup, storage: Rc<Storage>, plan: Plan
         directory: plan.directory,
         peers: setup.peers.to_vec(),
     });
-    for (partition, origin) in plan.logs {
-        reconcile::open(&shard, partition, origin).await;
-    }
+    let opening = plan.logs.into_iter().map(|(partition, origin)| reconcile::open(&shard, partition, origin));
+    stream::iter(opening).buffer_unordered(LOGS_OPENED_AT_ONCE).collect::<()>().await;
     shard
 }
 
