@@ -8,7 +8,6 @@
 //!                                 evidence/         logs of cuts that broke something
 //! ```
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -18,15 +17,16 @@ use anyhow::{Context, Result, ensure};
 use corrente_faultfs::cut::Replayer;
 use corrente_faultfs::image::Image;
 use corrente_faultfs::recording::Recording;
+use corrente_history::{Action, History, Topic};
 use serde::{Deserialize, Serialize};
 
 use crate::examine::Examiner;
-use crate::history::{self, Deed, Stamped};
+use crate::judge::{as_of, go_on};
 use crate::machine::{self, Checked};
 use crate::plan::{self, Run};
 use crate::record::{self, RunDir};
+use crate::recorder;
 use crate::totals::Outcome;
-use crate::workload::Topic;
 
 /// What is known of a run once it is recorded.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -102,8 +102,8 @@ impl Campaign {
         let cut = *cuts.get(number).context("the run has no such cut")?;
         let mut replayer = self.replayer(run.number, &recording)?;
         replayer.advance(cut.event)?;
-        let deeds = self.deeds(run.number, moment(&recording, cut.event))?;
-        self.examiner.examine(run.number, number, cut, &replayer, &deeds)
+        let history = self.history(run.number)?;
+        self.examiner.examine(run.number, number, cut, &replayer, &history, moment(&recording, cut.event))
     }
 
     fn run_dir(&self, number: usize) -> RunDir {
@@ -127,14 +127,16 @@ impl Campaign {
         }
         let began = Instant::now();
         let inherited = match parent_cut_ns {
-            Some(cut_ns) => topics_of(&self.deeds(run.number - 1, cut_ns)?),
+            Some(cut_ns) => topics_of(&as_of(&self.history(run.number - 1)?, cut_ns)),
             None => Vec::new(),
         };
-        let events = record::record(&dir, run, &self.binary, &inherited)
+        let events = record::record(&dir, run, &self.binary, &inherited, self.command())
             .with_context(|| format!("recording run {}", run.number))?;
         let recorded = Recorded { events: usize::try_from(events)?, parent_cut_ns };
-        let deeds = self.deeds_of(run.number, u64::MAX)?;
-        let acked = deeds.iter().filter(|stamped| matches!(stamped.deed, Deed::Acked { .. })).count();
+        let own = recorder::read(&dir.history())?;
+        let is_acked =
+            |action: &Action| matches!(action, Action::Send(records) if records[0].acked.is_some());
+        let acked = own.operations.iter().filter(|operation| is_acked(&operation.action)).count();
         println!(
             "run {}: {events} events and {acked} acknowledged records in {:.1} s{}",
             run.number,
@@ -166,33 +168,34 @@ impl Campaign {
         Ok(Replayer::new(recording, base))
     }
 
-    /// What clients knew at a moment of a run, those of the runs that it goes on from included.
-    fn deeds(&self, run: usize, until_ns: u64) -> Result<Vec<Stamped>> {
+    /// What clients did and were told in a run, and in those that it goes on from.
+    fn history(&self, run: usize) -> Result<History> {
         let recorded = self.recorded(run)?.context("the run is not recorded")?;
-        let mut deeds = match recorded.parent_cut_ns {
-            Some(cut_ns) => self.deeds(run - 1, cut_ns)?,
-            None => Vec::new(),
-        };
-        deeds.extend(self.deeds_of(run, until_ns)?);
-        Ok(deeds)
+        let own = recorder::read(&self.run_dir(run).history())?;
+        match recorded.parent_cut_ns {
+            Some(cut_ns) => Ok(go_on(as_of(&self.history(run - 1)?, cut_ns), cut_ns, own)),
+            None => Ok(own),
+        }
     }
 
-    fn deeds_of(&self, run: usize, until_ns: u64) -> Result<Vec<Stamped>> {
-        history::read(&self.run_dir(run).history(), until_ns)
+    /// The command that repeats the campaign.
+    fn command(&self) -> String {
+        let plan::Campaign { seed, cuts, .. } = self.plan;
+        let control = if self.plan.negative_control { " --negative-control" } else { "" };
+        format!("scripts/power-cuts --seed {seed} --cuts {cuts}{control}")
     }
 
     fn judge_run(&mut self, run: &Run, done: usize, until: Instant) -> Result<Progress> {
         let recording = Recording::open(&self.run_dir(run.number).recording())?;
         let mut replayer = self.replayer(run.number, &recording)?;
-        let deeds = self.deeds(run.number, u64::MAX)?;
+        let history = self.history(run.number)?;
         for (number, cut) in run.cuts(&recording).into_iter().enumerate().skip(done) {
             if Instant::now() >= until {
                 return Ok(Progress::Unfinished);
             }
             replayer.advance(cut.event)?;
             let cut_ns = moment(&recording, cut.event);
-            let known = deeds.partition_point(|stamped| stamped.at_ns <= cut_ns);
-            let outcome = self.examiner.examine(run.number, number, cut, &replayer, &deeds[..known])?;
+            let outcome = self.examiner.examine(run.number, number, cut, &replayer, &history, cut_ns)?;
             self.keep(outcome)?;
         }
         Ok(Progress::Done)
@@ -202,18 +205,17 @@ impl Campaign {
         let path = self.dir.join("cuts.jsonl");
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
         writeln!(file, "{}", serde_json::to_string(&outcome)?)?;
-        if !outcome.violations.is_empty() && !self.plan.negative_control {
+        if !outcome.findings.is_empty() && !self.plan.negative_control {
             let (run, number) = (outcome.run, outcome.number);
             println!("run {run} cut {number} ({:?}):", outcome.cut);
-            outcome.violations.iter().for_each(|violation| println!("  {violation}"));
+            outcome.findings.iter().for_each(|finding| println!("  {finding}"));
             let evidence = self.dir.join("evidence");
             fs::create_dir_all(&evidence)?;
             fs::copy(
                 self.examiner.broker_log(),
                 evidence.join(format!("run-{run}-cut-{number}-broker.log")),
             )?;
-            let plan::Campaign { seed, cuts, .. } = self.plan;
-            println!("  replay: scripts/power-cuts --seed {seed} --cuts {cuts} --only {run}:{number}");
+            println!("  replay: {} --only {run}:{number}", self.command());
         }
         self.outcomes.push(outcome);
         Ok(())
@@ -230,24 +232,15 @@ fn moment(recording: &Recording, event: usize) -> u64 {
 }
 
 /// Topics that are there for sure.
-fn topics_of(deeds: &[Stamped]) -> Vec<Topic> {
+fn topics_of(history: &History) -> Vec<Topic> {
     let mut topics: Vec<Topic> = Vec::new();
-    let mut made = BTreeSet::new();
-    for Stamped { deed, .. } in deeds {
-        match deed {
-            Deed::TopicAsked { topic, name, partitions } => {
-                topics.push(Topic { number: *topic, name: name.clone(), partitions: *partitions });
-            }
-            Deed::TopicMade { topic, .. } => {
-                made.insert(*topic);
-            }
-            Deed::DeleteAsked { topic } => {
-                made.remove(topic);
-            }
+    for operation in &history.operations {
+        match &operation.action {
+            Action::CreateTopic(topic) if operation.is_ok() => topics.push(topic.clone()),
+            Action::DeleteTopic { topic } => topics.retain(|alive| alive.topic != *topic),
             _ => {}
         }
     }
-    topics.retain(|topic| made.contains(&topic.number) && !topic.is_brief());
     topics
 }
 

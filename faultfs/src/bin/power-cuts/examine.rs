@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result};
 use corrente_client::Client;
 use corrente_faultfs::cut::Replayer;
+use corrente_history::History;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::broker::{Broker, Setup};
-use crate::history::Stamped;
-use crate::judge::{Class, Found, Judged, Violation, judge};
+use crate::judge::{Finding, Found, Judged, judge};
 use crate::machine::{self, Checked};
 use crate::plan::Cut;
 use crate::read_back;
@@ -35,14 +35,15 @@ impl Examiner {
         self.setup(1).log_file()
     }
 
-    /// Examines a cut where `replayer` stands; `deeds` end there too.
+    /// Examines a cut where `replayer` stands; at `cut_ns`, in the history, that is.
     pub fn examine(
         &self,
         run: usize,
         number: usize,
         cut: Cut,
         replayer: &Replayer<'_>,
-        deeds: &[Stamped],
+        history: &History,
+        cut_ns: u64,
     ) -> Result<Outcome> {
         let image = self.dir.join("disk.img");
         let (_, fates) = replayer.cut(cut.mode, cut.seed, &image).context("building the image")?;
@@ -54,7 +55,7 @@ impl Examiner {
             fates,
             file_system,
             judged: Judged::default(),
-            violations: Vec::new(),
+            findings: Vec::new(),
             torn_tails: 0,
             ready_ms: None,
         };
@@ -63,16 +64,16 @@ impl Examiner {
             println!("run {run} cut {number}: e2fsck repaired something: {said}");
         }
         if file_system == Checked::Broken {
-            outcome.violations.push(Violation { class: Class::FileSystem, detail: said });
+            outcome.findings.push(Finding::new("FileSystem", said));
         } else {
             match self.let_loose(&image, cut.shards, &mut outcome) {
                 Ok((found, deaf)) => {
-                    let (violations, judged) = judge(deeds, &found);
+                    let (findings, judged) = judge(history, cut_ns, &found);
                     outcome.judged = judged;
-                    outcome.violations.extend(violations);
-                    outcome.violations.extend(deaf);
+                    outcome.findings.extend(findings);
+                    outcome.findings.extend(deaf);
                 }
-                Err(violation) => outcome.violations.push(violation),
+                Err(finding) => outcome.findings.push(finding),
             }
         }
         let log = fs::read_to_string(self.broker_log()).unwrap_or_default();
@@ -87,14 +88,14 @@ impl Examiner {
         image: &Path,
         shards: u32,
         outcome: &mut Outcome,
-    ) -> Result<(Found, Vec<Violation>), Violation> {
+    ) -> Result<(Found, Vec<Finding>), Finding> {
         let file_system =
-            machine::mount_ext4(image, &self.dir.join("fs"), false).map_err(of(Class::FileSystem))?;
+            machine::mount_ext4(image, &self.dir.join("fs"), false).map_err(of("FileSystem"))?;
         let data = file_system.path().join("data");
-        let broker = self.setup(shards).start(&data, "127.0.0.1:0").map_err(of(Class::NotStarted))?;
+        let broker = self.setup(shards).start(&data, "127.0.0.1:0").map_err(of("NotStarted"))?;
         outcome.ready_ms = u64::try_from(broker.ready.as_millis()).ok();
-        let seen = self.runtime.block_on(look(&broker)).map_err(of(Class::Refused))?;
-        broker.kill().and_then(|()| file_system.unmount()).map_err(of(Class::FileSystem))?;
+        let seen = self.runtime.block_on(look(&broker)).map_err(of("Refused"))?;
+        broker.kill().and_then(|()| file_system.unmount()).map_err(of("FileSystem"))?;
         Ok(seen)
     }
 
@@ -103,7 +104,7 @@ impl Examiner {
     }
 }
 
-async fn look(broker: &Broker) -> Result<(Found, Vec<Violation>)> {
+async fn look(broker: &Broker) -> Result<(Found, Vec<Finding>)> {
     let client = Client::builder([&broker.address]).client_id("judge").connect().await?;
     let found = read_back::read_everything(&client).await?;
     let deaf = read_back::append_everywhere(&client, &found).await;
@@ -111,6 +112,6 @@ async fn look(broker: &Broker) -> Result<(Found, Vec<Violation>)> {
 }
 
 /// Trouble as a finding of this class.
-fn of(class: Class) -> impl Fn(Error) -> Violation {
-    move |error| Violation { class, detail: format!("{error:#}") }
+fn of(class: &str) -> impl Fn(Error) -> Finding + '_ {
+    move |error| Finding::new(class, format!("{error:#}"))
 }

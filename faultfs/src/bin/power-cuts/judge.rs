@@ -1,60 +1,46 @@
-//! The verdict on one power cut: what clients knew at the cut against what the broker served after it.
+//! The verdict on one power cut: what clients knew at the cut and what the broker served after it, as one history.
 //!
-//! Knows nothing of how either came about. Each class has a planted case among the tests that it must catch.
+//! Puts the history together and has it checked; what no history can say, such as a broker that does not start, is
+//! added by whoever met it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
+use corrente_history::{
+    Action, History, LogId, OffsetAnswer, OffsetQuery, Operation, Outcome, Poll, Refusal, RefusalKind, check,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::content::{Content, Log, RecordId};
-use crate::history::{Deed, Stamped};
-
-/// A kind of broken promise.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// The file system could not be checked or mounted: the disk, the kernel or this harness is at fault.
-    FileSystem,
-    /// The broker did not come to serve requests.
-    NotStarted,
-    /// An acknowledged record is not where it was acknowledged to be.
-    LostAck,
-    /// A record that a reader was given is gone: it was shown before it was safe.
-    LostRead,
-    /// A topic whose making was acknowledged is gone.
-    LostTopic,
-    /// A topic whose deletion was acknowledged is back.
-    TopicBack,
-    /// Something is served that nobody had sent there by then, or that is damaged.
-    Phantom,
-    /// A partition is not served, or not all of it.
-    Refused,
-    /// Offsets do not follow each other from the first to the end that is told.
-    Gap,
-    /// A partition takes no more records.
-    Deaf,
-    /// A reader met trouble while the run was recorded.
-    Trouble,
-}
-
-/// One broken promise.
+/// Something that broke a promise.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Violation {
-    pub class: Class,
+pub struct Finding {
+    /// Its kind: a class of the history's checker, or one of ours.
+    pub class: String,
     /// What exactly, for people.
     pub detail: String,
+    /// Something acknowledged is gone.
+    pub is_loss: bool,
 }
 
-impl fmt::Display for Violation {
+impl Finding {
+    /// One that the history's checker cannot know.
+    pub fn new(class: &str, detail: impl Into<String>) -> Finding {
+        Finding { class: class.to_owned(), detail: detail.into(), is_loss: false }
+    }
+}
+
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.class, self.detail)
+        write!(f, "{}: {}", self.class, self.detail)
     }
 }
 
 /// What the broker served after the cut.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
+    /// When reading began and was over.
+    pub began_ns: u64,
+    pub ended_ns: u64,
     pub topics: Vec<FoundTopic>,
 }
 
@@ -63,242 +49,175 @@ pub struct Found {
 pub struct FoundTopic {
     pub name: String,
     pub id: String,
-    /// Per partition, what was read from the earliest record on: offset and content.
-    pub partitions: Vec<Vec<(u64, Content)>>,
-    /// Per partition the end that the broker told; nothing if it told none.
-    pub ends: Vec<Option<u64>>,
-    /// What it refused, in its own words.
-    pub refusals: Vec<String>,
+    pub partitions: Vec<FoundPartition>,
+}
+
+/// One partition of that.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FoundPartition {
+    /// First offset and end, if they were told.
+    pub bounds: Option<(u64, u64)>,
+    /// What was read from the earliest record on.
+    pub polls: Vec<Poll>,
+    /// Why it was not all.
+    pub refusal: Option<String>,
 }
 
 /// How much was compared.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Judged {
-    /// Acknowledged records looked for.
+    /// Records acknowledged by the cut.
     pub acked: u64,
-    /// Records looked for because a reader had them.
-    pub seen: u64,
-    /// Records found.
+    /// Records that readers were given by the cut.
+    pub read: u64,
+    /// Records found after it.
     pub found: u64,
 }
 
+/// The process that cuts the power, and the one that reads everything afterwards.
+const NEMESIS: u32 = 0;
+const FINAL_READER: u32 = u32::MAX;
 /// Findings of one class told in full; more are only counted.
 const TOLD_MAX: usize = 5;
 
-/// Compares what was known with what was found. `deeds` end at the cut.
-pub fn judge(deeds: &[Stamped], found: &Found) -> (Vec<Violation>, Judged) {
-    let known = Known::of(deeds);
-    let mut judge = Judge { known: &known, violations: Vec::new(), judged: Judged::default() };
-    known.trouble.iter().for_each(|what| judge.report(Class::Trouble, what.clone()));
-    let lives = judge.topics(found);
-    let mut served: BTreeMap<(Log, u64), RecordId> = BTreeMap::new();
+/// What clients knew at a moment: what came later has not happened, and what was under way is in doubt.
+pub fn as_of(history: &History, cut_ns: u64) -> History {
+    let begun = history.operations.iter().filter(|operation| operation.invoked_ns <= cut_ns);
+    let operations = begun.filter_map(|operation| match operation.completed_ns {
+        Some(completed_ns) if completed_ns <= cut_ns => Some(operation.clone()),
+        // Nobody was shown what it read.
+        _ if matches!(operation.action, Action::Poll(_)) => None,
+        _ => Some(in_doubt(operation, cut_ns)),
+    });
+    History { header: history.header.clone(), operations: operations.collect() }
+}
+
+fn in_doubt(operation: &Operation, cut_ns: u64) -> Operation {
+    let mut doubtful = operation.clone();
+    doubtful.completed_ns = Some(cut_ns);
+    doubtful.outcome = Outcome::Info(Refusal::new(RefusalKind::Other, "the power was cut"));
+    match &mut doubtful.action {
+        Action::Send(records) => records.iter_mut().for_each(|record| record.acked = None),
+        Action::CreateTopic(facts) => facts.id = None,
+        _ => {}
+    }
+    doubtful
+}
+
+/// Goes on after a cut with what happened once the broker served again.
+pub fn go_on(before: History, cut_ns: u64, after: History) -> History {
+    let up_ns = after.operations.iter().map(|operation| operation.invoked_ns).min().unwrap_or(cut_ns);
+    let mut history = before;
+    history.operations.push(crash(cut_ns, up_ns));
+    history.operations.extend(after.operations);
+    history
+}
+
+/// Compares what was known at the cut with what was found.
+pub fn judge(history: &History, cut_ns: u64, found: &Found) -> (Vec<Finding>, Judged) {
+    let mut history = as_of(history, cut_ns);
+    let mut findings = Vec::new();
+    let lives = lives(&history, found, &mut findings);
+    history.operations.push(crash(cut_ns, found.began_ns));
     for (topic, life) in found.topics.iter().zip(lives) {
-        judge.topic(topic, life, &mut served);
-    }
-    judge.records(&served);
-    (shorten(judge.violations), judge.judged)
-}
-
-/// What clients knew.
-#[derive(Default)]
-struct Known {
-    topics: BTreeMap<u32, Life>,
-    sent: BTreeMap<RecordId, Log>,
-    refused: BTreeSet<RecordId>,
-    acked: BTreeMap<RecordId, u64>,
-    seen: BTreeMap<(Log, u64), RecordId>,
-    trouble: Vec<String>,
-}
-
-/// One life of a topic.
-#[derive(Default)]
-struct Life {
-    name: String,
-    /// Known once its making was acknowledged.
-    id: Option<String>,
-    delete_asked: bool,
-    deleted: bool,
-}
-
-impl Known {
-    fn of(deeds: &[Stamped]) -> Known {
-        let mut known = Known::default();
-        for Stamped { deed, .. } in deeds {
-            known.take(deed);
-        }
-        known
-    }
-
-    fn take(&mut self, deed: &Deed) {
-        match deed {
-            Deed::TopicAsked { topic, name, .. } => {
-                self.topics.insert(*topic, Life { name: name.clone(), ..Life::default() });
+        let Some(life) = life else { continue };
+        for (partition, partition_found) in (0..).zip(&topic.partitions) {
+            let log = LogId { topic: life, partition };
+            history.operations.extend(final_reading(log, partition_found, found));
+            if let Some(refusal) = &partition_found.refusal {
+                findings.push(Finding::new(
+                    "Refused",
+                    format!("{} partition {partition}: {refusal}", topic.name),
+                ));
             }
-            Deed::TopicMade { topic, id } => self.life(*topic).id = Some(id.clone()),
-            Deed::DeleteAsked { topic } => self.life(*topic).delete_asked = true,
-            Deed::Deleted { topic } => self.life(*topic).deleted = true,
-            Deed::Sent { record, log } => {
-                self.sent.insert(*record, *log);
-            }
-            Deed::Acked { record, offset } => {
-                self.acked.insert(*record, *offset);
-            }
-            Deed::Refused { record } => {
-                self.refused.insert(*record);
-            }
-            Deed::Seen { record, log, offset } => {
-                self.seen.insert((*log, *offset), *record);
-            }
-            Deed::Trouble { what } => self.trouble.push(what.clone()),
         }
     }
+    history.operations.push(finally(found, Outcome::Ok, Action::Rest));
+    let verdict = check(&history);
+    let told = verdict.violations.iter().map(|violation| Finding {
+        class: format!("{:?}", violation.class),
+        detail: violation.detail.clone(),
+        is_loss: violation.class.is_loss(),
+    });
+    findings.extend(told);
+    let judged = Judged {
+        acked: verdict.judged.acked,
+        read: verdict.judged.read_during,
+        found: verdict.judged.final_records,
+    };
+    (shorten(findings), judged)
+}
 
-    fn life(&mut self, topic: u32) -> &mut Life {
-        self.topics.entry(topic).or_default()
-    }
-
-    /// Which record this is, or why it has no business here.
-    fn sent_here(&self, log: Log, content: &Content) -> Result<RecordId, String> {
-        let (id, meant_for) = content.clone()?;
-        match self.sent.get(&id) {
-            None => Err(format!("record {id} had not been sent")),
-            Some(sent) if *sent != log || meant_for != log => Err(format!("record {id} was sent to {sent}")),
-            Some(_) if self.refused.contains(&id) => Err(format!("record {id} was refused for sure")),
-            Some(_) => Ok(id),
-        }
-    }
-
-    /// Whether all that was acknowledged or seen in this log has to be there.
-    fn must_be_there(&self, log: Log) -> bool {
-        self.topics.get(&log.0).is_some_and(|life| !life.delete_asked)
+fn crash(down_ns: u64, up_ns: u64) -> Operation {
+    Operation {
+        process: NEMESIS,
+        invoked_ns: down_ns,
+        completed_ns: Some(up_ns),
+        outcome: Outcome::Ok,
+        is_final: false,
+        action: Action::Crash,
     }
 }
 
-struct Judge<'a> {
-    known: &'a Known,
-    violations: Vec<Violation>,
-    judged: Judged,
+/// Which life of a topic each one found is.
+fn lives(history: &History, found: &Found, findings: &mut Vec<Finding>) -> Vec<Option<u32>> {
+    let mut by_id: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut unanswered: BTreeMap<&str, u32> = BTreeMap::new();
+    for operation in &history.operations {
+        if let Action::CreateTopic(facts) = &operation.action {
+            match &facts.id {
+                Some(id) => by_id.insert(id, facts.topic),
+                // Names are not used again while the answer for one is outstanding.
+                None => unanswered.insert(&facts.name, facts.topic),
+            };
+        }
+    }
+    let life = |topic: &FoundTopic| {
+        let by_id = by_id.get(topic.id.as_str());
+        by_id.or_else(|| unanswered.get(topic.name.as_str())).copied()
+    };
+    let lives: Vec<Option<u32>> = found.topics.iter().map(life).collect();
+    for (topic, _) in found.topics.iter().zip(&lives).filter(|(_, life)| life.is_none()) {
+        let detail = format!("topic {} with id {}: nobody made it", topic.name, topic.id);
+        findings.push(Finding::new("StrangeTopic", detail));
+    }
+    lives
 }
 
-impl Judge<'_> {
-    /// Which life each topic found is, as far as the history tells.
-    fn topics(&mut self, found: &Found) -> Vec<Option<u32>> {
-        for life in self.known.topics.values() {
-            let there = found.topics.iter().any(|topic| Some(&topic.id) == life.id.as_ref());
-            if life.id.is_some() && !life.delete_asked && !there {
-                self.report(Class::LostTopic, format!("{} was made and is gone", life.name));
-            }
-            if life.deleted && there {
-                self.report(Class::TopicBack, format!("{} was deleted and is there", life.name));
-            }
-        }
-        found.topics.iter().map(|topic| self.life_of(topic)).collect()
-    }
-
-    fn life_of(&mut self, topic: &FoundTopic) -> Option<u32> {
-        let by_id = self.known.topics.iter().find(|(_, life)| life.id.as_ref() == Some(&topic.id));
-        // Its making was asked for, and the cut came before the answer.
-        let unanswered = |(_, life): &(&u32, &Life)| life.id.is_none() && life.name == topic.name;
-        let life = by_id.or_else(|| self.known.topics.iter().find(unanswered)).map(|(number, _)| *number);
-        if life.is_none() {
-            self.report(Class::Phantom, format!("topic {} with id {}: nobody made it", topic.name, topic.id));
-        }
-        life
-    }
-
-    fn topic(&mut self, topic: &FoundTopic, life: Option<u32>, served: &mut BTreeMap<(Log, u64), RecordId>) {
-        for refusal in &topic.refusals {
-            self.report(Class::Refused, format!("{}: {refusal}", topic.name));
-        }
-        for (partition, records) in (0..).zip(&topic.partitions) {
-            let log = Log(life.unwrap_or(u32::MAX), partition);
-            let end = topic.ends.get(partition as usize).copied().flatten();
-            self.offsets(topic, log, records.iter().map(|(offset, _)| *offset), end);
-            for (offset, content) in records {
-                self.judged.found += 1;
-                match self.known.sent_here(log, content) {
-                    Ok(id) => drop(served.insert((log, *offset), id)),
-                    Err(what) => self.report(Class::Phantom, format!("{log} offset {offset}: {what}")),
-                }
-            }
+fn final_reading(log: LogId, partition: &FoundPartition, found: &Found) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    if let Some((start, end)) = partition.bounds {
+        for (query, offset) in [(OffsetQuery::Earliest, start), (OffsetQuery::Latest, end)] {
+            let answer = Some(OffsetAnswer { offset, timestamp_ms: None });
+            operations.push(finally(found, Outcome::Ok, Action::ListOffsets { log, query, answer }));
         }
     }
-
-    fn offsets(
-        &mut self,
-        topic: &FoundTopic,
-        log: Log,
-        offsets: impl Iterator<Item = u64>,
-        end: Option<u64>,
-    ) {
-        let mut next = 0;
-        for offset in offsets {
-            if offset != next {
-                self.report(
-                    Class::Gap,
-                    format!("{} {log}: offset {offset} where {next} comes next", topic.name),
-                );
-            }
-            next = offset + 1;
-        }
-        match end {
-            Some(end) if end != next => {
-                let detail = format!("{} {log}: read to {next}, its end was told as {end}", topic.name);
-                self.report(Class::Gap, detail);
-            }
-            _ => {}
-        }
+    for poll in &partition.polls {
+        let poll = Poll { log, ..poll.clone() };
+        operations.push(finally(found, Outcome::Ok, Action::Poll(vec![poll])));
     }
-
-    fn records(&mut self, served: &BTreeMap<(Log, u64), RecordId>) {
-        for (id, offset) in &self.known.acked {
-            let log = self.known.sent[id];
-            if self.known.must_be_there(log) {
-                self.judged.acked += 1;
-                self.expect(Class::LostAck, log, *offset, *id, served);
-            }
-        }
-        for ((log, offset), id) in &self.known.seen {
-            if self.known.must_be_there(*log) {
-                self.judged.seen += 1;
-                self.expect(Class::LostRead, *log, *offset, *id, served);
-            }
-        }
-    }
-
-    fn expect(
-        &mut self,
-        class: Class,
-        log: Log,
-        offset: u64,
-        id: RecordId,
-        served: &BTreeMap<(Log, u64), RecordId>,
-    ) {
-        let there = served.get(&(log, offset));
-        if there != Some(&id) {
-            let there = there.map_or_else(|| "nothing".to_owned(), |other| format!("record {other}"));
-            self.report(class, format!("{log} offset {offset}: record {id} was there, now {there}"));
-        }
-    }
-
-    fn report(&mut self, class: Class, detail: String) {
-        self.violations.push(Violation { class, detail });
-    }
+    operations
 }
 
-/// The first few of each class, and how many there were.
-fn shorten(violations: Vec<Violation>) -> Vec<Violation> {
-    let mut by_class: BTreeMap<Class, Vec<Violation>> = BTreeMap::new();
-    for violation in violations {
-        by_class.entry(violation.class).or_default().push(violation);
+fn finally(found: &Found, outcome: Outcome, action: Action) -> Operation {
+    let (invoked_ns, completed_ns) = (found.began_ns, Some(found.ended_ns));
+    Operation { process: FINAL_READER, invoked_ns, completed_ns, outcome, is_final: true, action }
+}
+
+/// The first few of each class, and how many more there were.
+fn shorten(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut by_class: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
+    for finding in findings {
+        by_class.entry(finding.class.clone()).or_default().push(finding);
     }
     let mut short = Vec::new();
     for (class, mut of_class) in by_class {
         let more = of_class.len().saturating_sub(TOLD_MAX);
+        let is_loss = of_class[0].is_loss;
         of_class.truncate(TOLD_MAX);
         short.append(&mut of_class);
         if more > 0 {
-            short.push(Violation { class, detail: format!("and {more} more") });
+            short.push(Finding { class, detail: format!("and {more} more"), is_loss });
         }
     }
     short

@@ -11,14 +11,13 @@
 
 mod broker;
 mod campaign;
-mod content;
 mod examine;
-mod history;
 mod judge;
 mod machine;
 mod plan;
 mod read_back;
 mod record;
+mod recorder;
 mod totals;
 mod workload;
 
@@ -131,7 +130,7 @@ fn run(options: &Options) -> Result<ExitCode> {
 
 fn tell(outcome: &Outcome) -> ExitCode {
     println!("{outcome:#?}");
-    if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if outcome.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn verdict(options: &Options, totals: &Totals) -> String {
@@ -162,7 +161,7 @@ fn ledger_row(options: &Options, totals: &Totals, verdict: &str) -> String {
         fates.pending, fates.dropped, fates.torn, fates.overtook
     );
     format!(
-        "{name} | seed {}: {cuts} cuts; {} acknowledged records looked for; {pending}; {} torn tails cut | {verdict}\n",
+        "{name} | seed {}: {cuts} cuts; {} records acknowledged by them; {pending}; {} torn tails cut | {verdict}\n",
         options.seed, judged.acked, totals.torn_tails
     )
 }

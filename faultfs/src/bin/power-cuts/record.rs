@@ -11,13 +11,14 @@ use corrente_faultfs::fault::Faults;
 use corrente_faultfs::image::Image;
 use corrente_faultfs::mount::Mount;
 use corrente_faultfs::recording::Recorder;
+use corrente_history::Topic;
 use tokio::runtime::Builder;
 
 use crate::broker::Setup;
-use crate::history::Writer;
 use crate::machine;
 use crate::plan::Run;
-use crate::workload::{Topic, Workload};
+use crate::recorder;
+use crate::workload::Workload;
 
 /// The disk's size in bytes.
 const DISK_BYTES: u64 = 512 << 20;
@@ -57,7 +58,7 @@ pub fn make_base(path: &Path) -> Result<()> {
 }
 
 /// Records a run on the base that lies in `dir`; returns how many events the disk saw.
-pub fn record(dir: &RunDir, run: &Run, binary: &Path, inherited: &[Topic]) -> Result<u64> {
+pub fn record(dir: &RunDir, run: &Run, binary: &Path, inherited: &[Topic], command: String) -> Result<u64> {
     let image =
         Image::open(&dir.base()).and_then(|base| base.copy_to(&dir.disk())).context("copying the base")?;
     let recorder = Recorder::create(&dir.recording()).context("recording")?;
@@ -69,10 +70,11 @@ pub fn record(dir: &RunDir, run: &Run, binary: &Path, inherited: &[Topic]) -> Re
     let mount = Mount::new(Arc::clone(&device), &fuse).context("mounting the disk")?;
     let file_system = machine::mount_ext4(mount.disk(), &dir.0.join("fs"), true)?;
 
-    let history = Arc::new(Writer::create(&dir.history())?);
+    let history = Arc::new(recorder::Recorder::new(command)?);
     let setup = Setup { binary: binary.to_owned(), home: dir.0.clone(), shards: run.shards };
     let stage = Stage { run, setup, data: file_system.path().join("data"), history, device };
     let events = stage.play(inherited)?;
+    stage.history.finish(&dir.history())?;
 
     file_system.unmount()?;
     mount.unmount().context("unmounting the disk")?;
@@ -85,7 +87,7 @@ struct Stage<'a> {
     run: &'a Run,
     setup: Setup,
     data: PathBuf,
-    history: Arc<Writer>,
+    history: Arc<recorder::Recorder>,
     device: Arc<Device>,
 }
 
@@ -112,7 +114,6 @@ impl Stage<'_> {
         drop(workload);
         runtime.shutdown_timeout(Duration::from_secs(10));
         broker.kill()?;
-        self.history.flush()?;
         Ok(events)
     }
 }

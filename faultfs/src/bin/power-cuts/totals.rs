@@ -1,12 +1,12 @@
 //! What came of the cuts, one by one and together, and whether together they prove anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use corrente_faultfs::cut::Fates;
 use serde::{Deserialize, Serialize};
 
-use crate::judge::{Class, Judged, Violation};
+use crate::judge::{Finding, Judged};
 use crate::machine::Checked;
 use crate::plan::Cut;
 
@@ -21,7 +21,7 @@ pub struct Outcome {
     pub fates: Fates,
     pub file_system: Checked,
     pub judged: Judged,
-    pub violations: Vec<Violation>,
+    pub findings: Vec<Finding>,
     /// Logs whose torn tail the broker cut.
     pub torn_tails: u64,
     /// From the start of the broker until it served, in milliseconds; nothing if it never did.
@@ -40,13 +40,13 @@ pub struct Totals {
     pub torn_tails: u64,
     pub slowest_ready_ms: u64,
     file_systems: BTreeMap<&'static str, u64>,
-    classes: BTreeMap<Class, u64>,
+    classes: BTreeMap<String, u64>,
 }
 
 impl Outcome {
     /// Whether anything acknowledged was lost.
     pub fn loses(&self) -> bool {
-        self.violations.iter().any(|violation| violation.class == Class::LostAck)
+        self.findings.iter().any(|finding| finding.is_loss)
     }
 }
 
@@ -59,11 +59,11 @@ impl Totals {
 
     fn add(&mut self, outcome: &Outcome) {
         self.cuts += 1;
-        self.violating += u64::from(!outcome.violations.is_empty());
+        self.violating += u64::from(!outcome.findings.is_empty());
         self.losing += u64::from(outcome.loses());
         self.fates.add(outcome.fates);
         self.judged.acked += outcome.judged.acked;
-        self.judged.seen += outcome.judged.seen;
+        self.judged.read += outcome.judged.read;
         self.judged.found += outcome.judged.found;
         self.torn_tails += outcome.torn_tails;
         self.slowest_ready_ms = self.slowest_ready_ms.max(outcome.ready_ms.unwrap_or(0));
@@ -73,17 +73,16 @@ impl Totals {
             Checked::Broken => "broken",
         };
         *self.file_systems.entry(file_system).or_default() += 1;
-        let classes: std::collections::BTreeSet<Class> =
-            outcome.violations.iter().map(|violation| violation.class).collect();
+        let classes: BTreeSet<&str> = outcome.findings.iter().map(|finding| finding.class.as_str()).collect();
         for class in classes {
-            *self.classes.entry(class).or_default() += 1;
+            *self.classes.entry(class.to_owned()).or_default() += 1;
         }
     }
 
     /// Why so many cuts prove too little, if they do: a disk that lost and tore little was never in the way.
     pub fn shortfalls(&self) -> Vec<String> {
         let least = [
-            ("acknowledged records looked for", self.judged.acked, 1_000 * self.cuts),
+            ("acknowledged records", self.judged.acked, 1_000 * self.cuts),
             ("writes pending", self.fates.pending, 4 * self.cuts),
             ("writes dropped", self.fates.dropped, 2 * self.cuts),
             ("writes torn", self.fates.torn, self.cuts / 3),
@@ -99,9 +98,9 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Totals { fates, judged, .. } = self;
         writeln!(f, "cuts             {}", self.cuts)?;
-        writeln!(f, "acknowledged     {} records looked for", judged.acked)?;
-        writeln!(f, "read before      {} records looked for", judged.seen)?;
-        writeln!(f, "found            {} records, every byte compared", judged.found)?;
+        writeln!(f, "acknowledged     {} records by the cuts", judged.acked)?;
+        writeln!(f, "read             {} records by the cuts", judged.read)?;
+        writeln!(f, "found            {} records after them, every byte compared", judged.found)?;
         writeln!(
             f,
             "pending writes   {}: {} dropped, {} torn, {} that overtook others",
@@ -113,7 +112,7 @@ impl fmt::Display for Totals {
         writeln!(f, "torn tails       {} cut by the broker", self.torn_tails)?;
         write!(f, "slowest start    {} ms", self.slowest_ready_ms)?;
         for (class, cuts) in &self.classes {
-            write!(f, "\nfound            {class:?} in {cuts} cuts")?;
+            write!(f, "\nbroken           {class} in {cuts} cuts")?;
         }
         Ok(())
     }
@@ -124,15 +123,15 @@ mod tests {
     use super::*;
     use corrente_faultfs::cut::Mode;
 
-    fn outcome(pending: u64, violations: Vec<Violation>) -> Outcome {
+    fn outcome(pending: u64, findings: Vec<Finding>) -> Outcome {
         Outcome {
             run: 0,
             number: 0,
             cut: Cut { event: 9, mode: Mode::Subset, seed: 1, shards: 2 },
             fates: Fates { pending, dropped: pending / 2, torn: pending / 4, overtook: pending / 4 },
             file_system: Checked::Clean,
-            judged: Judged { acked: 2_000, seen: 10, found: 2_100 },
-            violations,
+            judged: Judged { acked: 2_000, read: 10, found: 2_100 },
+            findings,
             torn_tails: 1,
             ready_ms: Some(40),
         }
@@ -150,14 +149,14 @@ mod tests {
 
     #[test]
     fn cuts_are_counted_by_what_they_broke() {
-        let lost = |class| Violation { class, detail: String::new() };
+        let lost = Finding { is_loss: true, ..Finding::new("LostWrite", "") };
         let outcomes = [
             outcome(8, vec![]),
-            outcome(8, vec![lost(Class::LostAck), lost(Class::LostAck)]),
-            outcome(8, vec![lost(Class::Gap)]),
+            outcome(8, vec![lost.clone(), lost]),
+            outcome(8, vec![Finding::new("Phantom", "")]),
         ];
         let totals = Totals::of(&outcomes);
         assert_eq!((totals.cuts, totals.violating, totals.losing), (3, 2, 1));
-        assert!(totals.to_string().ends_with("LostAck in 1 cuts\nfound            Gap in 1 cuts"));
+        assert!(totals.to_string().ends_with("LostWrite in 1 cuts\nbroken           Phantom in 1 cuts"));
     }
 }

@@ -1,18 +1,23 @@
 //! The load on a broker whose disk is recorded: many producers with much unacknowledged, readers, topics that come
 //! and go. Everything that is done and told goes into the history.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use corrente_client::{Client, Error, NewTopic, Producer, Record, StartOffset};
+use anyhow::{Context, Result, anyhow};
+use corrente_chaos::recorder::outcome_of;
+use corrente_client::{Batch, Client, Error, NewTopic, Producer, Record, RecordView, StartOffset, Ticket};
+use corrente_faultfs::clock::now_ns;
+use corrente_history::{
+    Action, Begun, LogId, Outcome, Place, Poll, ReadRecord, RecordId, SentRecord, Topic, content,
+};
 use tokio::task::JoinSet;
 
-use crate::content::{self, Log, RecordId};
-use crate::history::{Deed, Writer};
+use crate::recorder::Recorder;
 
-/// Topics that are written to all the time.
+/// Topics that are written to all the time: many logs, so that many writes are pending.
 const TOPICS: u32 = 3;
 const PARTITIONS: u32 = 16;
 const PRODUCERS_PER_TOPIC: u32 = 5;
@@ -27,26 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BRIEF_PARTITIONS: u32 = 3;
 const BRIEF_RECORDS: u32 = 12;
 const BRIEF_ALIVE_MAX: usize = 4;
-/// Topics and producers are numbered anew in each run, each run in a range of its own; brief topics, and the one
-/// producer that each has, begin higher up in it.
+/// Topics and processes are numbered anew in each run, each run in a range of its own. Producers of long topics come
+/// first there, then readers and whoever makes topics; brief topics, and the producer that each has, are behind those.
 const NUMBERS_PER_RUN: u32 = 1_000_000;
+const READERS_FROM: u32 = 500;
+const MAKER: u32 = 900;
 const BRIEF_FROM: u32 = 1_000;
-
-/// A topic that is there.
-#[derive(Clone, Debug)]
-pub struct Topic {
-    /// Its number in the history.
-    pub number: u32,
-    pub name: String,
-    pub partitions: u32,
-}
-
-impl Topic {
-    /// Whether it comes and goes.
-    pub fn is_brief(&self) -> bool {
-        self.number % NUMBERS_PER_RUN >= BRIEF_FROM
-    }
-}
 
 /// Load under way; ends when dropped.
 pub struct Workload {
@@ -58,7 +49,7 @@ pub struct Workload {
 #[derive(Clone)]
 struct Shared {
     client: Client,
-    history: Arc<Writer>,
+    recorder: Arc<Recorder>,
     acked_bytes: Arc<AtomicU64>,
     /// Names, numbers and chance of one run are its own.
     run: u32,
@@ -69,7 +60,7 @@ impl Workload {
     /// Starts the load against `address`. `inherited` are topics of earlier runs that are written to again.
     pub async fn start(
         address: &str,
-        history: Arc<Writer>,
+        recorder: Arc<Recorder>,
         inherited: &[Topic],
         run: u32,
         seed: u64,
@@ -77,8 +68,9 @@ impl Workload {
         let builder = Client::builder([address]).client_id("power-cuts").request_timeout(PATIENCE);
         let client = builder.connect().await.context("connecting")?;
         let acked_bytes = Arc::new(AtomicU64::new(0));
-        let shared = Shared { client, history, acked_bytes: Arc::clone(&acked_bytes), run, seed };
-        let mut topics: Vec<Topic> = inherited.iter().take(TOPICS as usize - 1).cloned().collect();
+        let shared = Shared { client, recorder, acked_bytes: Arc::clone(&acked_bytes), run, seed };
+        let long = inherited.iter().filter(|topic| topic.topic % NUMBERS_PER_RUN < BRIEF_FROM);
+        let mut topics: Vec<Topic> = long.take(TOPICS as usize - 1).cloned().collect();
         for index in 0..TOPICS {
             if topics.len() < TOPICS as usize {
                 let topic = shared.topic(index, "long", PARTITIONS);
@@ -87,9 +79,9 @@ impl Workload {
         }
         let mut tasks = JoinSet::new();
         for (index, topic) in (0..).zip(&topics) {
-            tasks.spawn(read(shared.clone(), topic.clone()));
+            tasks.spawn(read(shared.clone(), topic.clone(), shared.number(READERS_FROM + index)));
             for producer in 0..PRODUCERS_PER_TOPIC {
-                let number = run * NUMBERS_PER_RUN + index * PRODUCERS_PER_TOPIC + producer;
+                let number = shared.number(index * PRODUCERS_PER_TOPIC + producer);
                 tasks.spawn(produce(shared.clone(), topic.clone(), number));
             }
         }
@@ -110,46 +102,57 @@ impl Workload {
             () = tokio::time::sleep(time) => Ok(()),
             Some(ended) = self.tasks.join_next() => {
                 ended.context("a task of the load panicked")??;
-                anyhow::bail!("a task of the load ended by itself")
+                Err(anyhow!("a task of the load ended by itself"))
             }
         }
     }
 }
 
 impl Shared {
+    fn number(&self, within: u32) -> u32 {
+        // Process 0 is whoever cuts the power.
+        1 + self.run * NUMBERS_PER_RUN + within
+    }
+
     fn topic(&self, index: u32, kind: &str, partitions: u32) -> Topic {
-        let number = self.run * NUMBERS_PER_RUN + index;
-        Topic { number, name: format!("{kind}-{}-{index}", self.run), partitions }
-    }
-
-    /// The topic, if it is known to be made.
-    async fn create(&self, topic: Topic) -> Result<Option<Topic>> {
-        let Topic { number, name, partitions } = topic.clone();
-        self.history.note(Deed::TopicAsked { topic: number, name: name.clone(), partitions });
-        let asked = self.client.admin().create_topic(NewTopic::new(name, partitions)).await;
-        match asked {
-            Ok(id) => {
-                self.history.note(Deed::TopicMade { topic: number, id: id.to_string() });
-                Ok(Some(topic))
-            }
-            // An answer lost to a kill: it may be there or not.
-            Err(error) if error.maybe_applied() => Ok(None),
-            Err(error) => Err(error).context("creating a topic"),
-        }
-    }
-
-    async fn delete(&self, topic: &Topic) -> Result<()> {
-        self.history.note(Deed::DeleteAsked { topic: topic.number });
-        match self.client.admin().delete_topic(&topic.name).await {
-            Ok(()) => self.history.note(Deed::Deleted { topic: topic.number }),
-            Err(error) if error.maybe_applied() => {}
-            Err(error) => return Err(error).context("deleting a topic"),
-        }
-        Ok(())
+        let topic = self.run * NUMBERS_PER_RUN + index;
+        Topic { topic, name: format!("{kind}-{}-{index}", self.run), partitions, ..Topic::default() }
     }
 
     fn chance(&self, salt: u32) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed ^ (u64::from(salt) << 32))
+    }
+
+    /// The topic, if it is known to be made.
+    async fn create(&self, topic: Topic) -> Result<Option<Topic>> {
+        let begun = self.recorder.begin(self.number(MAKER), Action::CreateTopic(topic.clone()));
+        let asked = NewTopic::new(&topic.name, topic.partitions);
+        match self.client.admin().create_topic(asked).await {
+            Ok(id) => {
+                let made = Topic { id: Some(id.to_string()), ..topic };
+                let told = made.clone();
+                self.recorder.complete(begun, Outcome::Ok, |action| *action = Action::CreateTopic(told));
+                Ok(Some(made))
+            }
+            Err(error) => self.unless_in_doubt(begun, error).context("creating a topic").map(|()| None),
+        }
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<()> {
+        let begun = self.recorder.begin(self.number(MAKER), Action::DeleteTopic { topic: topic.topic });
+        match self.client.admin().delete_topic(&topic.name).await {
+            Ok(()) => {
+                self.recorder.complete(begun, Outcome::Ok, |_| {});
+                Ok(())
+            }
+            Err(error) => self.unless_in_doubt(begun, error).context("deleting a topic"),
+        }
+    }
+
+    /// An answer lost to a kill leaves it open whether something was done; anything else is an error.
+    fn unless_in_doubt(&self, begun: Begun, error: Error) -> Result<(), Error> {
+        self.recorder.complete(begun, outcome_of(&error), |_| {});
+        if error.maybe_applied() { Ok(()) } else { Err(error) }
     }
 
     async fn producer(&self, topic: &Topic) -> Result<Producer, Error> {
@@ -157,33 +160,38 @@ impl Shared {
         builder.batch_bytes(128 * 1024).delivery_timeout(PATIENCE).build().await
     }
 
-    /// Hands a record over; its outcome goes into the history when it is there.
-    async fn send(&self, producer: &Producer, id: RecordId, log: Log, filler: usize) -> Result<(), Error> {
-        let value = content::value(id, log, filler);
-        let bytes = value.len() as u64;
-        self.history.note(Deed::Sent { record: id, log });
-        let ticket = match producer.send(Record::value(value).partition(log.1)).await {
-            Ok(ticket) => ticket,
-            Err(error) => return self.gave_up(id, error),
-        };
-        let shared = self.clone();
-        tokio::spawn(async move {
-            match ticket.await {
-                Ok(receipt) => {
-                    shared.history.note(Deed::Acked { record: id, offset: receipt.offset.0 });
-                    shared.acked_bytes.fetch_add(bytes, Ordering::Relaxed);
-                }
-                Err(error) => drop(shared.gave_up(id, error)),
+    /// Hands a record over; what comes of it goes into the history when it is there.
+    async fn send(&self, producer: &Producer, id: RecordId, log: LogId, filler: usize) -> Result<(), Error> {
+        let key = log.partition;
+        let value = content::value(id, key, filler);
+        let (bytes, timestamp_ms) = (value.len() as u32, self.recorder.wall_ms());
+        let sent = SentRecord { log, id, key, is_tombstone: false, bytes, timestamp_ms, acked: None };
+        let begun = self.recorder.begin(id.producer, Action::Send(vec![sent]));
+        let record = Record::value(value).key(content::key(key)).timestamp_ms(timestamp_ms);
+        match producer.send(record.partition(log.partition)).await {
+            Ok(ticket) => {
+                tokio::spawn(self.clone().await_receipt(begun, ticket, bytes));
+                Ok(())
             }
-        });
-        Ok(())
+            Err(error) => {
+                self.recorder.complete(begun, outcome_of(&error), |_| {});
+                Err(error)
+            }
+        }
     }
 
-    fn gave_up(&self, record: RecordId, error: Error) -> Result<(), Error> {
-        if !error.maybe_applied() {
-            self.history.note(Deed::Refused { record });
-        }
-        Err(error)
+    async fn await_receipt(self, begun: Begun, ticket: Ticket, bytes: u32) {
+        let receipt = match ticket.await {
+            Ok(receipt) => receipt,
+            Err(error) => return self.recorder.complete(begun, outcome_of(&error), |_| {}),
+        };
+        let place = Place { partition: receipt.partition, offset: receipt.offset.0 };
+        self.recorder.complete(begun, Outcome::Ok, |action| {
+            if let Action::Send(records) = action {
+                records[0].acked = Some(place);
+            }
+        });
+        self.acked_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
     }
 }
 
@@ -193,9 +201,9 @@ async fn produce(shared: Shared, topic: Topic, number: u32) -> Result<()> {
     let mut counter = 0;
     loop {
         for _ in 0..chance.u32(1..BURST_MAX) {
-            let log = Log(topic.number, chance.u32(..topic.partitions));
-            let filler = filler(&mut chance);
-            shared.send(&producer, RecordId(number, counter), log, filler).await.context("producing")?;
+            let log = LogId { topic: topic.topic, partition: chance.u32(..topic.partitions) };
+            let id = RecordId { producer: number, counter };
+            shared.send(&producer, id, log, filler(&mut chance)).await.context("producing")?;
             counter += 1;
         }
         tokio::time::sleep(Duration::from_millis(chance.u64(..PAUSE_MS_MAX))).await;
@@ -213,42 +221,52 @@ fn filler(chance: &mut fastrand::Rng) -> usize {
 }
 
 /// Reads a topic from its beginning for as long as the load lasts.
-async fn read(shared: Shared, topic: Topic) -> Result<()> {
+async fn read(shared: Shared, topic: Topic, process: u32) -> Result<()> {
+    let began_ns = now_ns();
     let builder = shared.client.consumer().topic(&topic.name).from(StartOffset::Earliest);
     let mut consumer = builder.build().await.context("consuming")?;
+    let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     loop {
-        let trouble = |what: String| shared.history.note(Deed::Trouble { what });
-        match consumer.next_record().await {
-            Ok(Some(delivery)) => match content::read(delivery.value.as_deref()) {
-                Ok((record, log)) if log == Log(topic.number, delivery.partition) => {
-                    shared.history.note(Deed::Seen { record, log, offset: delivery.offset.0 });
-                }
-                found => trouble(format!(
-                    "{}/{} offset {}: {found:?}",
-                    topic.name, delivery.partition, delivery.offset
-                )),
-            },
-            Ok(None) => {
-                trouble(format!("{}: the reader came to an end", topic.name));
-                return Ok(());
-            }
-            Err(error) => trouble(error.to_string()),
+        let batch = consumer.next_batch().await.context("consuming")?.context("a reader came to an end")?;
+        let poll = poll_of(&topic, &batch, next.get(&batch.partition).copied());
+        if let Some(last) = poll.records.last() {
+            next.insert(batch.partition, last.offset + 1);
         }
+        shared.recorder.note(process, began_ns, Outcome::Ok, Action::Poll(vec![poll]));
+    }
+}
+
+fn poll_of(topic: &Topic, batch: &Batch, position: Option<u64>) -> Poll {
+    Poll {
+        log: LogId { topic: topic.topic, partition: batch.partition },
+        position,
+        high_watermark: Some(batch.high_watermark.0),
+        records: batch.records.iter().map(identify).collect(),
+    }
+}
+
+/// Which record this is.
+pub fn identify(record: &RecordView) -> ReadRecord {
+    ReadRecord {
+        offset: record.offset.0,
+        timestamp_ms: record.timestamp_ms,
+        content: content::read(record.key.as_deref(), record.value.as_deref(), None),
     }
 }
 
 /// Topics that are made, written to, and deleted, over and over.
 async fn come_and_go(shared: Shared) -> Result<()> {
-    let mut chance = shared.chance(u32::MAX);
+    let mut chance = shared.chance(MAKER);
     let mut alive: Vec<Topic> = Vec::new();
     for index in BRIEF_FROM.. {
+        // A name that may or may not have been taken is not used again.
         let Some(topic) = shared.create(shared.topic(index, "brief", BRIEF_PARTITIONS)).await? else {
             continue;
         };
         let producer = shared.producer(&topic).await.context("producing")?;
         for counter in 0..BRIEF_RECORDS {
-            let id = RecordId(shared.run * NUMBERS_PER_RUN + index, counter);
-            let log = Log(topic.number, chance.u32(..BRIEF_PARTITIONS));
+            let id = RecordId { producer: shared.number(index), counter };
+            let log = LogId { topic: topic.topic, partition: chance.u32(..BRIEF_PARTITIONS) };
             shared.send(&producer, id, log, chance.usize(..4_000)).await.context("producing")?;
         }
         producer.close().await.context("producing")?;
