@@ -72,7 +72,7 @@ pub(crate) async fn latest(
     first_at(log, latest_ms, up_to).await
 }
 
-/// The latest timestamp of the records of a segment that can be read, by the headers of whatever lies wholly among them.
+/// The latest timestamp of the records of a segment that can be read, by the headers of what lies wholly among them.
 async fn latest_of_segment(
     log: &Rc<LogInner>,
     segment: Segment,
