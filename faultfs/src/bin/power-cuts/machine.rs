@@ -69,10 +69,10 @@ pub fn check_ext4(image: &Path) -> Result<(Checked, String)> {
 }
 
 /// What is said of a file system that was in use when the power went: the journal is played, files that were deleted
-/// while open go, and the counts at the very end. The free space counted in the superblock is never up to date then,
+/// while open or being cut short are done with, and the counts at the very end. The free space counted in the superblock is never up to date then,
 /// and is put right in silence.
 fn is_usual(line: &str) -> bool {
-    let usual = ["recovering journal", "Clearing orphaned inode", "Setting free ", " files (", "e2fsck "];
+    let usual = ["recovering journal", "ing orphaned inode", "Setting free ", " files (", "e2fsck "];
     usual.iter().any(|words| line.contains(words))
 }
 
