@@ -157,7 +157,7 @@ impl Campaign {
         let mut replayer = self.replayer(before, &recording)?;
         replayer.advance(event)?;
         replayer.cut(corrente_faultfs::cut::Mode::Shuffled, chance.u64(..), &dir.base())?;
-        let (checked, said) = machine::check_ext4(&dir.base())?;
+        let (checked, said) = machine::recover_ext4(&dir.base(), &dir.0.join("fs"))?;
         ensure!(checked != Checked::Broken, "the file system to go on from is broken: {said}");
         Ok(moment(&recording, event))
     }
@@ -211,10 +211,11 @@ impl Campaign {
             outcome.findings.iter().for_each(|finding| println!("  {finding}"));
             let evidence = self.dir.join("evidence");
             fs::create_dir_all(&evidence)?;
-            fs::copy(
+            // There is none if no broker was started.
+            let _ = fs::copy(
                 self.examiner.broker_log(),
                 evidence.join(format!("run-{run}-cut-{number}-broker.log")),
-            )?;
+            );
             println!("  replay: {} --only {run}:{number}", self.command());
         }
         self.outcomes.push(outcome);
