@@ -8,12 +8,14 @@
 
 mod checkpoint;
 mod checkpointer;
+mod checkpoints;
 mod compaction;
 mod error;
 mod extent;
 #[doc(hidden)]
 pub mod fuzz;
 mod identity;
+pub mod inspect;
 mod layout;
 mod le;
 mod log;
@@ -26,6 +28,7 @@ mod read_ahead;
 mod read_slice;
 mod reader;
 mod recovery;
+pub mod repair;
 mod retention;
 mod rewriter;
 mod scan;
