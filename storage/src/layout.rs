@@ -13,16 +13,15 @@ use corrente_runtime::file::{self, DirLock};
 use corrente_runtime::random::fill_random;
 use corrente_runtime::timer::wall_clock_ms;
 
-use crate::checkpoint::{CheckpointEntry, CheckpointFault, CheckpointFile};
+use crate::checkpoint::{CheckpointEntry, CheckpointFault};
 use crate::checkpointer::{checkpoint_dir, parse_file_name};
+use crate::checkpoints::{Checkpoints, Faulty};
 use crate::error::{AtPath, OpenError, PathError};
 use crate::identity::{IDENTITY_LEN, Identity};
 use crate::log::LogId;
 use crate::pool;
 use crate::storage::remove_log_dir;
 
-/// The largest checkpoint file read: some ten million logs.
-const CHECKPOINT_LEN_MAX: usize = 1 << 30;
 /// What a log's directory is called while it is removed.
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 
@@ -96,7 +95,7 @@ impl NodeLayout {
             }
             identities.push((identity, dir));
         }
-        let checkpoints = Checkpoints::read(&checkpoint_dir(data_dirs)).await?;
+        let checkpoints = read_checkpoints(&checkpoint_dir(data_dirs)).await?;
         let logs = find_logs(data_dirs, &checkpoints.entries, &mut failed).await?;
         let lost = checkpoints.entries.iter().filter(|(id, _)| !logs.contains_key(id));
         let lost = lost.map(|(id, (entry, home))| FoundLog {
@@ -228,60 +227,24 @@ async fn identify(dir: &Path) -> Result<Identity, OpenError> {
     }
 }
 
-/// What all checkpoint files together say.
-struct Checkpoints {
-    /// The greatest generation seen; 0 if none.
-    generation: u64,
-    /// The newest entry of each log.
-    entries: BTreeMap<LogId, (CheckpointEntry, ShardId)>,
-}
-
-impl Checkpoints {
-    async fn read(dir: &Path) -> Result<Checkpoints, OpenError> {
-        file::create_dir_all(dir).await.at(dir)?;
-        let mut generation = 0;
-        let mut newest: BTreeMap<LogId, ((u64, u64), CheckpointEntry, ShardId)> = BTreeMap::new();
-        for entry in file::read_dir(dir).await.at(dir)? {
-            let path = dir.join(&entry.name);
-            let Some((named, shard)) = parse_file_name(&entry.name) else {
-                remove_unborn(&path).await?;
-                continue;
-            };
-            generation = generation.max(named);
-            let content = file::read_small(&path, CHECKPOINT_LEN_MAX).await.at(&path)?;
-            let file = match CheckpointFile::decode(&content) {
-                Ok(file) => file,
-                Err(fault @ CheckpointFault::Version(_)) => {
-                    return Err(OpenError::Checkpoint { path, reason: fault.to_string() });
-                }
-                // The other one of the pair is intact, or was never needed: its snapshot was the first.
-                Err(fault) => {
-                    tracing::warn!(path = %path.display(), %fault, "a checkpoint file is not used");
-                    continue;
-                }
-            };
-            generation = generation.max(file.header.generation);
-            for (sequence, entries) in file.frames {
-                let age = (file.header.generation, sequence);
-                for entry in entries {
-                    let known = newest.entry(entry.log).or_insert((age, entry, shard));
-                    if known.0 <= age {
-                        *known = (age, entry, shard);
-                    }
-                }
-            }
+/// What the checkpoints say. One that never got its name is of no use and goes.
+async fn read_checkpoints(dir: &Path) -> Result<Checkpoints, OpenError> {
+    file::create_dir_all(dir).await.at(dir)?;
+    for entry in file::read_dir(dir).await.at(dir)? {
+        let path = dir.join(&entry.name);
+        if parse_file_name(&entry.name).is_none() && path.extension().is_some_and(|ending| ending == "new") {
+            file::remove_file(&path).await.at(&path)?;
         }
-        let entries = newest.into_iter().map(|(log, (_, entry, shard))| (log, (entry, shard))).collect();
-        Ok(Checkpoints { generation, entries })
     }
-}
-
-/// A checkpoint that never got its name is of no use.
-async fn remove_unborn(path: &Path) -> Result<(), OpenError> {
-    if path.extension().is_some_and(|extension| extension == "new") {
-        file::remove_file(path).await.at(path)?;
+    let checkpoints = Checkpoints::read(dir).await?;
+    for Faulty { path, fault } in &checkpoints.faulty {
+        if let CheckpointFault::Version(_) = fault {
+            return Err(OpenError::Checkpoint { path: path.clone(), reason: fault.to_string() });
+        }
+        // The other one of the pair is intact, or was never needed: its snapshot was the first.
+        tracing::warn!(path = %path.display(), %fault, "a checkpoint file is not used");
     }
-    Ok(())
+    Ok(checkpoints)
 }
 
 async fn find_logs(
@@ -347,11 +310,11 @@ async fn find_in(topics: &Path) -> Result<Vec<LogId>, OpenError> {
 }
 
 /// A topic id as we would write it, and no other spelling.
-fn parse_topic(name: &str) -> Option<TopicId> {
+pub(crate) fn parse_topic(name: &str) -> Option<TopicId> {
     name.parse::<TopicId>().ok().filter(|id| id.to_string() == name)
 }
 
-fn parse_partition(name: &str) -> Option<PartitionIndex> {
+pub(crate) fn parse_partition(name: &str) -> Option<PartitionIndex> {
     name.parse::<u32>().ok().map(PartitionIndex).filter(|index| index.to_string() == name)
 }
 

@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod checkpointer;
+mod checkpoints;
 mod compaction;
 mod drives;
 mod error;
@@ -15,6 +16,7 @@ mod extent;
 #[doc(hidden)]
 pub mod fuzz;
 mod identity;
+pub mod inspect;
 mod layout;
 mod le;
 mod log;
@@ -27,6 +29,7 @@ mod read_ahead;
 mod read_slice;
 mod reader;
 mod recovery;
+pub mod repair;
 mod retention;
 mod rewriter;
 mod scan;

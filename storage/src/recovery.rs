@@ -258,6 +258,7 @@ fn chain_end(found: &Found) -> ChainEnd {
             last_extent: own.end_position,
             hash: own.end_hash,
             next_offset: own.end_offset,
+            epoch: own.last_epoch.max(start.epoch),
             max_timestamp_ms: own.max_timestamp_ms,
             ..start
         },

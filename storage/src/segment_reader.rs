@@ -26,7 +26,7 @@ pub(crate) const CHUNK_READ: u64 = 1024 * 1024;
 /// Bytes read at one go while looking for an extent by headers alone.
 const WALK_READ: u64 = 64 * 1024;
 /// The largest index file read.
-const INDEX_LEN_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const INDEX_LEN_MAX: usize = 16 * 1024 * 1024;
 
 const _: () = assert!(WALK_READ.is_multiple_of(BLOCK_BYTES));
 
