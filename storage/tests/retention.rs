@@ -12,7 +12,7 @@ use corrente_runtime::executor::spawn;
 use corrente_runtime::file;
 use corrente_runtime::sim::{DiskFault, FaultRule, When};
 use corrente_runtime::timer::{self, wall_clock_ms};
-use corrente_storage::{DeleteRecordsError, Log, LogPolicy, ReadError};
+use corrente_storage::{DeleteRecordsError, Health, Log, LogPolicy, ReadError};
 
 const SEGMENT: u64 = 64 * 1024;
 
@@ -137,6 +137,26 @@ fn without_checkpoints_the_log_still_starts_where_it_did() {
     run(&world, &node, || async {
         let (_opened, log) = open_one(|_| {}).await;
         assert_eq!((log.log_start_offset(), log.flushed_offset()), (Offset(150), Offset(200)));
+    });
+}
+
+#[test]
+fn a_power_cut_right_after_removal_leaves_a_sound_log() {
+    let (world, node) = world(7);
+    run(&world, &node, || async {
+        // The checkpoint hears of nothing any more.
+        let (opened, log) = open_one(|config| config.checkpoint_interval = Duration::from_secs(3600)).await;
+        grow(&log, 30).await;
+        opened.storage.checkpoint_now().await.unwrap();
+        grow(&log, 120).await;
+        assert_eq!(log.delete_records_before(Offset(140)).await.unwrap(), Offset(140));
+    });
+    node.crash();
+    run(&world, &node, || async {
+        let (_opened, log) = open_one(|_| {}).await;
+        assert_eq!(log.health(), Health::Sound);
+        assert_eq!((log.log_start_offset(), log.flushed_offset()), (Offset(140), Offset(150)));
+        assert_eq!(read_seen(&log, Offset(140), 5000).await.unwrap().len(), 10);
     });
 }
 
