@@ -381,6 +381,8 @@ async fn follow_flushes(partition: std::rc::Weak<Partition>, log: Log) {
                 partition.observe_flush(flushed);
                 seen = flushed;
             }
+            // The log is closed, as when its topic is deleted: no fault, and nothing comes any more.
+            Err(_) if log.is_fenced().is_none() => return partition.high_watermark.close(),
             Err(reason) => return partition.observe_fence(&reason),
         }
     }

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{BROKER, Client, append, config, run, start, story, values};
+use common::{BROKER, Client, append, client_node, config, start, story, tell, values};
 use corrente_protocol::api::{
     DeleteBefore, DeleteRecordsPartition, DeleteRecordsRequest, DescribeTopicRequest, OffsetSpec,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{Offset, PartitionIndex, ShardId, TopicId};
-use corrente_runtime::sim::{Node, World, WorldConfig};
+use corrente_runtime::sim::{World, WorldConfig};
 
 async fn fill(client: &mut Client, topic: TopicId, partition: u32, records: u8) {
     for n in 0..records {
@@ -103,20 +103,11 @@ fn a_topic_that_is_only_compacted_keeps_the_last_record_of_every_key() {
     });
 }
 
-fn tell<T: 'static, Fut>(world: &World, node: &Node, what: impl FnOnce() -> Fut + 'static) -> T
-where
-    Fut: Future<Output = T> + 'static,
-{
-    let mut told = node.spawn(what);
-    run(world, || told.is_finished());
-    told.take_output().expect("told to its end")
-}
-
 #[test]
 fn an_answered_deletion_survives_a_power_cut_at_once() {
     for seed in 0..20 {
         let world = World::new(seed, WorldConfig::default());
-        let (node, other) = (world.node("broker", BROKER.0), world.node("client", [10, 0, 0, 2]));
+        let (node, other) = (world.node("broker", BROKER.0), client_node(&world));
         start(&world, &node, config(2));
         let topic = tell(&world, &other, || async {
             let mut client = Client::connect(ShardId(0)).await;

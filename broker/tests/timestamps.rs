@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BROKER, Client, START_MS, batch_at, config, run, start, story};
+use common::{BROKER, Client, START_MS, batch_at, client_node, config, start, story, tell};
 use corrente_protocol::api::{DeleteBefore, ListOffsetsPartitionResponse, OffsetSpec};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{Offset, ShardId, TopicId};
@@ -87,27 +87,23 @@ fn an_empty_partition_has_no_time_and_only_an_end() {
 #[test]
 fn times_are_found_after_a_power_cut() {
     let world = World::new(5, WorldConfig::default());
-    let (node, other) = (world.node("broker", BROKER.0), world.node("client", [10, 0, 0, 2]));
+    let (node, other) = (world.node("broker", BROKER.0), client_node(&world));
     start(&world, &node, config(1));
-    let mut filling = other.spawn(|| async {
+    let topic = tell(&world, &other, || async {
         let mut client = Client::connect(ShardId(0)).await;
         let topic = client.create_topic("timed", 1).await;
         fill(&mut client, topic, 0).await;
         topic
     });
-    run(&world, || filling.is_finished());
-    let topic = filling.take_output().expect("told to its end");
     node.crash();
     start(&world, &node, config(1));
-    let mut asking = other.spawn(move || async move {
+    tell(&world, &other, move || async move {
         let mut client = Client::connect(ShardId(0)).await;
         for at in (0..75).map(|time| START_MS + time) {
             let answer = client.find(topic, 0, OffsetSpec::Timestamp(at)).await;
             assert_eq!(found(&answer), expected(0, at), "at {at}");
         }
     });
-    run(&world, || asking.is_finished());
-    asking.take_output().expect("told to its end");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::checker::Class;
 use crate::power_cut::Report;
 
 /// Sums over the runs of a campaign.
@@ -59,8 +58,7 @@ impl Totals {
         let Report { judged, befell, disk, .. } = report;
         self.seeds += 1;
         self.failed += u64::from(!report.violations.is_empty());
-        self.lost_acks +=
-            u64::from(report.violations.iter().any(|violation| violation.class == Class::LostAck));
+        self.lost_acks += u64::from(report.violations.iter().any(|violation| violation.class.is_loss()));
         self.virtual_time += report.virtual_time;
         self.steps += report.steps;
         self.bytes += report.bytes;

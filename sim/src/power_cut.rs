@@ -11,9 +11,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use corrente_broker::{Node as Broker, ShutdownHandle};
+use corrente_history::{History, Judged, Verdict, Violation, check};
 use corrente_runtime::sim::{DiskCounters, Node, RunError, World};
 
-use crate::checker::{self, Class, Judged, Violation};
 use crate::plan::{Disruption, Kind, Plan};
 use crate::workload::Workload;
 
@@ -83,11 +83,16 @@ pub fn run(seed: u64, planted: Planted) -> Report {
 
 /// Runs a plan to its end and judges it.
 pub fn run_plan(plan: &Plan, planted: Planted) -> Report {
+    run_and_tell(plan, planted).0
+}
+
+/// The same, and the history that was judged.
+pub fn run_and_tell(plan: &Plan, planted: Planted) -> (Report, History) {
     let mut run = Run::new(plan);
     let stuck = run.go(planted).err();
-    let (mut violations, judged) = checker::check(&run.workload.history());
-    violations.extend(stuck.map(|detail| Violation { class: Class::Unresolved, detail }));
-    Report {
+    let history = run.workload.finish(plan.seed, run.world.elapsed(), stuck);
+    let Verdict { violations, judged } = check(&history);
+    let report = Report {
         seed: plan.seed,
         trace_hash: run.world.trace_hash(),
         virtual_time: run.world.elapsed(),
@@ -97,7 +102,8 @@ pub fn run_plan(plan: &Plan, planted: Planted) -> Report {
         disk: run.broker.disk().counters(),
         bytes: run.workload.bytes(),
         violations,
-    }
+    };
+    (report, history)
 }
 
 struct Run<'a> {
@@ -142,9 +148,9 @@ impl<'a> Run<'a> {
         self.start(self.plan.shards);
         self.until_serving()?;
         let (workload, seed) = (self.workload.clone(), self.plan.seed);
-        let segment_bytes = self.plan.broker.segment_bytes;
+        let (segment_bytes, elapsed) = (self.plan.broker.segment_bytes, self.world.elapsed());
         self.world
-            .run(&self.client, PATIENCE, move || workload.prepare(segment_bytes, seed))
+            .run(&self.client, PATIENCE, move || workload.prepare(segment_bytes, seed, elapsed))
             .map_err(|error| format!("the topic was not created: {error}"))?
             .map_err(|error| format!("the topic was not created: {error}"))?;
         if planted == Planted::IgnoredFlushes {
@@ -234,6 +240,7 @@ impl<'a> Run<'a> {
             State::Serving(_) | State::Stopped | State::Starting => {}
         }
         self.befell.restarts += u64::from(self.befell.cuts + self.befell.stops > 0);
+        self.workload.note_up(self.world.elapsed());
         Ok(())
     }
 
@@ -242,7 +249,7 @@ impl<'a> Run<'a> {
         self.befell.cuts += 1;
         self.befell.cuts_under_load += u64::from(unacked > 0);
         self.befell.unacked_at_cuts += unacked;
-        self.workload.note_down();
+        self.workload.note_down(self.world.elapsed());
         self.broker.crash();
     }
 
@@ -254,7 +261,7 @@ impl<'a> Run<'a> {
 
     fn stop(&mut self) -> Result<(), String> {
         self.befell.stops += 1;
-        self.workload.note_down();
+        self.workload.note_down(self.world.elapsed());
         self.begin_stop();
         let state = self.state.clone();
         self.until("the broker does not stop", move || !matches!(*state.borrow(), State::Serving(_)))?;

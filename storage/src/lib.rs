@@ -9,6 +9,7 @@
 mod checkpoint;
 mod checkpointer;
 mod compaction;
+mod drives;
 mod error;
 mod extent;
 #[doc(hidden)]
@@ -41,10 +42,11 @@ mod window;
 mod writer;
 
 pub use checkpoint::CheckpointEntry;
+pub use drives::DriveState;
 pub use error::{
     AppendError, CreateError, DeleteRecordsError, Fenced, OpenError, PathError, ReadError, RecoveryError,
 };
-pub use layout::{FoundLog, NodeLayout};
+pub use layout::{FailedDir, FoundLog, NodeLayout};
 pub use log::{Appended, Health, Log, LogId};
 pub use policy::{CompactionPolicy, LogPolicy};
 pub use position::{FilePosition, HeaderHash, Nonce};

@@ -143,6 +143,7 @@ async fn recover_log(
     let mut scan = Scan {
         dir,
         extent_bytes_max: shard.config.extent_bytes_max(),
+        window_bytes_max: shard.config.window_bytes_max,
         scanned_bytes: 0,
         index: SegmentIndex::default(),
     };

@@ -117,6 +117,7 @@ fn records_are_deleted_to_the_offset_and_stay_so() {
         let (_opened, log) = open_one(|_| {}).await;
         assert_eq!(log.log_start_offset(), Offset(137));
         assert!(matches!(log.read(Offset(136), Offset(200), 1).await, Err(ReadError::OutOfRange { .. })));
+        log.settle(log.flushed_offset());
         assert_eq!(log.delete_records_before(Offset(200)).await.unwrap(), Offset(200));
         grow(&log, 1).await;
         assert_eq!(read_seen(&log, Offset(200), 1).await.unwrap().len(), 1);

@@ -54,7 +54,40 @@ pub fn start(world: &World, node: &Node, config: Config) {
 
 /// Runs the world until `done`.
 pub fn run(world: &World, done: impl FnMut() -> bool) {
-    world.run_until(done, Duration::from_secs(300)).unwrap_or_else(|error| panic!("{error}"));
+    run_within(world, Duration::from_secs(300), done);
+}
+
+/// Runs the world until `done`, for so long at most.
+pub fn run_within(world: &World, limit: Duration, done: impl FnMut() -> bool) {
+    world.run_until(done, limit).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A machine of its own beside the broker's.
+pub fn client_node(world: &World) -> Node {
+    world.node("client", [10, 0, 0, 2])
+}
+
+/// Tells a part of a story on a machine, within so much virtual time.
+pub fn tell_within<T: 'static, Fut>(
+    world: &World,
+    node: &Node,
+    limit: Duration,
+    what: impl FnOnce() -> Fut + 'static,
+) -> T
+where
+    Fut: Future<Output = T> + 'static,
+{
+    let mut told = node.spawn(what);
+    run_within(world, limit, || told.is_finished());
+    told.take_output().expect("told to its end")
+}
+
+/// Tells a part of a story on a machine.
+pub fn tell<T: 'static, Fut>(world: &World, node: &Node, what: impl FnOnce() -> Fut + 'static) -> T
+where
+    Fut: Future<Output = T> + 'static,
+{
+    tell_within(world, node, Duration::from_secs(300), what)
 }
 
 /// Tells a story: a broker with `shards` shards, and `client` talking to it from another machine.
@@ -72,11 +105,9 @@ where
 {
     let world = World::new(7, WorldConfig::default());
     let node = world.node("broker", BROKER.0);
-    let other = world.node("client", [10, 0, 0, 2]);
+    let other = client_node(&world);
     start(&world, &node, config);
-    let mut told = other.spawn(client);
-    run(&world, || told.is_finished());
-    told.take_output().expect("the story was told to its end");
+    tell(&world, &other, client);
 }
 
 /// One connection that speaks frame by frame.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use corrente_chaos::broker::{Broker, Home};
+use corrente_chaos::broker::{Broker, Home, free_address};
 use corrente_chaos::plan::Plan;
 use corrente_chaos::recorder::Recorder;
 use corrente_chaos::workload::Workload;
@@ -73,7 +73,7 @@ async fn run(options: &Options) -> Result<(History, Figures)> {
     }
     let home = Home { binary: options.binary.clone(), directory: directory.clone(), flags: Vec::new() };
     let mut rng = Rng::with_seed(options.seed);
-    let broker = home.start("127.0.0.1:0", 2)?.ready().await?;
+    let broker = home.start(&free_address(&mut rng)?, 2)?.ready().await?;
     let plan = Plan::draw(options.seed);
     let command = format!("scripts/kills --kills {} --seed {}", options.kills, options.seed);
     let recorder = Recorder::create(&history_file(directory), plan.header(command))?;

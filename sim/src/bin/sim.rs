@@ -5,25 +5,29 @@
     reason = "each seed runs in a thread of its own, and the report names the time on the wall"
 )]
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use corrente_history::Class;
 use corrente_runtime::timer::now;
 use corrente_sim::campaign::Totals;
-use corrente_sim::checker::Class;
 use corrente_sim::plan::Plan;
 use corrente_sim::power_cut::{self, Planted, Report};
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
-const USAGE: &str = "usage: sim [--seeds N] [--from SEED] [--negative-control] [--seed S]
+const USAGE: &str = "usage: sim [--seeds N] [--from SEED] [--negative-control] [--seed S [--history FILE]]
 
   --seeds N            how many seeds, 1000 unless told
   --from SEED          the first of them, 0 unless told
   --negative-control   take the flush out: the checker must find the loss
-  --seed S             this seed alone, twice, with its plan and everything that was found";
+  --seed S             this seed alone, twice, with its plan and everything that was found
+  --history FILE       what its clients did and saw, for 'history check'";
 
 /// Runs at the same time.
 const WORKERS: usize = 2;
@@ -37,6 +41,7 @@ struct Options {
     from: u64,
     seeds: u64,
     alone: bool,
+    history: Option<PathBuf>,
     planted: Planted,
 }
 
@@ -53,7 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { from: 0, seeds: 1_000, alone: false, planted: Planted::Nothing };
+    let mut options =
+        Options { from: 0, seeds: 1_000, alone: false, history: None, planted: Planted::Nothing };
     while let Some(argument) = arguments.next() {
         let mut number = || {
             let value = arguments.next().ok_or(format!("{argument} needs a number"))?;
@@ -65,6 +71,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--seed" => {
                 options.from = number()?;
                 options.alone = true;
+            }
+            "--history" => {
+                options.history = Some(arguments.next().ok_or("--history needs a file")?.into());
             }
             "--negative-control" => options.planted = Planted::IgnoredFlushes,
             other => return Err(format!("unknown argument '{other}'")),
@@ -148,11 +157,12 @@ fn negative_verdict(options: &Options, totals: &Totals, failing: &[Outcome]) -> 
         failing.len(),
         options.seeds
     );
-    let classes = [Class::LostAck, Class::LostRead, Class::Divergence, Class::EndWentBack, Class::Unresolved];
-    for class in classes {
+    for class in Class::ALL {
         let seeds = failing.iter().filter_map(|(_, report)| report.as_ref());
         let count = seeds.filter(|report| report.violations.iter().any(|found| found.class == class)).count();
-        println!("                 {count} as {class:?}");
+        if count > 0 {
+            println!("                 {count} as {class:?}");
+        }
     }
     if let Some((first, _)) = failing.first() {
         println!("the first        seed {first}, after {} seeds", first - options.from + 1);
@@ -184,10 +194,25 @@ fn examine(options: &Options) -> bool {
     first.violations.iter().for_each(|violation| println!("{violation}"));
     println!("{:#?}", Report { violations: Vec::new(), ..first.clone() });
     println!("{} findings", first.violations.len());
+    if let Some(file) = &options.history
+        && let Err(error) = write_history(options, file)
+    {
+        eprintln!("error: {}: {error}", file.display());
+        return false;
+    }
     let (_, second) = run(options.from, options.planted);
     let same = second.is_some_and(|second| second.trace_hash == first.trace_hash);
     println!("the same seed again: {}", if same { "the same trace" } else { "ANOTHER TRACE" });
     same && first.violations.is_empty() == (options.planted == Planted::Nothing)
+}
+
+fn write_history(options: &Options, file: &Path) -> std::io::Result<()> {
+    let (plan, planted) = (Plan::draw(options.from), options.planted);
+    let told = thread::spawn(move || power_cut::run_and_tell(&plan, planted)).join();
+    let (_, history) = told.map_err(|_| std::io::Error::other("the run panicked"))?;
+    let mut file = BufWriter::new(File::create(file)?);
+    history.lines().try_for_each(|line| writeln!(file, "{line}"))?;
+    file.flush()
 }
 
 /// What the broker and the client log, if `RUST_LOG` asks for it.

@@ -39,6 +39,7 @@ pub(super) async fn recover(
     let mut scan = Scan {
         dir,
         extent_bytes_max: shard.config.extent_bytes_max(),
+        window_bytes_max: shard.config.window_bytes_max,
         scanned_bytes: 0,
         index: SegmentIndex::default(),
     };
