@@ -129,7 +129,7 @@ impl SegmentReader<'_> {
         // Up to where an extent is known to begin, so that none is read in part.
         let end = if far == segment_end { far } else { index.last_within(begin, far).unwrap_or(far) };
         let mut piece = self.piece(begin, end).await?;
-        let first = self.decode(&piece, begin, offset)?;
+        let first = self.header_at(&piece, begin, offset)?;
         let first_end = begin + first.total_len();
         if first_end > piece.end {
             piece = self.piece(begin, first_end.min(segment_end)).await?;
@@ -145,7 +145,7 @@ impl SegmentReader<'_> {
         let mut next = None;
         while piece.from(position).len() >= EXTENT_HEADER_LEN {
             let asked = next.unwrap_or(offset);
-            let verified = self.decode(&piece, position, asked).and_then(|header| {
+            let verified = self.header_at(&piece, position, asked).and_then(|header| {
                 let rest = &piece.from(position)[EXTENT_HEADER_LEN..];
                 let Some(body) = rest.get(..buffer_len(u64::from(header.body_len))) else { return Ok(None) };
                 let verified = header.verify_body(body, nonce, position);
@@ -180,7 +180,7 @@ impl SegmentReader<'_> {
     }
 
     /// The header at `position`, whose extent must hold `asked`.
-    fn decode(
+    fn header_at(
         &self,
         piece: &Piece,
         position: FilePosition,
