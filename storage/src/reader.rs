@@ -73,7 +73,8 @@ fn readable_end(log: &LogInner, from: Offset) -> Result<Offset, ReadError> {
     Ok(if fenced { state.tail.flushed } else { state.frozen_end })
 }
 
-/// Checks that the first segment reaches down to the log start; in a log in quarantine it may be one that cannot be read.
+/// Checks that the first segment reaches down to the log start; in a log in quarantine it may be one that cannot be
+/// read.
 pub(crate) fn check_beginning(state: &State) -> Result<(), ReadError> {
     let (start, first) = (state.log_start_offset, state.segments.keys().next().copied());
     match first.filter(|first| *first > start) {

@@ -364,8 +364,8 @@ pub(crate) struct HeaderWalk {
 }
 
 impl HeaderWalk {
-    /// The next header; the body behind it is not looked at. One that does not verify is damage, and so is an end before
-    /// all offsets were met: a segment that should follow is missing.
+    /// The next header; the body behind it is not looked at. One that does not verify is damage, and so is an end
+    /// before all offsets were met: a segment that should follow is missing.
     pub(crate) async fn next(
         &mut self,
         segment: &SegmentReader<'_>,
