@@ -128,6 +128,7 @@ impl Setup {
             read_ahead_bytes: self.memory.read_ahead,
             checkpoint_interval: Duration::from_millis(log.checkpoint_interval_ms),
             checkpoint_bytes: log.checkpoint_bytes.0,
+            upkeep_interval: Duration::from_millis(log.upkeep_interval_ms),
             ..StorageConfig::new(self.config.node.data_dirs.clone(), shard, generation)
         }
     }

@@ -152,6 +152,8 @@ pub struct LogConfig {
     pub checkpoint_interval_ms: u64,
     /// How many appended bytes of a shard may lie above the checkpoint.
     pub checkpoint_bytes: ByteSize,
+    /// How often every log is looked at for what it no longer keeps, or should compact.
+    pub upkeep_interval_ms: u64,
 }
 
 /// `[topics]`
@@ -214,6 +216,7 @@ impl Default for LogConfig {
             window_bytes_max: ByteSize::mib(1),
             checkpoint_interval_ms: 80,
             checkpoint_bytes: ByteSize::mib(256),
+            upkeep_interval_ms: 30_000,
         }
     }
 }
@@ -310,6 +313,9 @@ impl Config {
         )?;
         in_range("log.segment_bytes", self.log.segment_bytes, ByteSize::mib(1), ByteSize::mib(16 * 1024))?;
         in_range("log.window_bytes_max", self.log.window_bytes_max, ByteSize(64 * 1024), ByteSize::mib(64))?;
+        if self.log.upkeep_interval_ms == 0 {
+            return refuse("log.upkeep_interval_ms is 0; at least 1 is needed".into());
+        }
         if self.memory.per_shard_bytes.0 != 0 {
             let floor = MEMORY_PER_SHARD_MIN;
             if self.memory.per_shard_bytes < floor {
@@ -489,5 +495,15 @@ mod tests {
         assert_eq!(config.advertised().unwrap(), Some(("::1".into(), 7400)));
         config.listen.advertise = "broker.example".into();
         assert!(config.check().is_err());
+    }
+
+    #[test]
+    fn upkeep_that_never_rests_is_refused() {
+        let mut config = Config::default();
+        config.log.upkeep_interval_ms = 0;
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "log.upkeep_interval_ms is 0; at least 1 is needed"
+        );
     }
 }
