@@ -31,7 +31,7 @@ use crate::history::{Event, History, ReaderId};
 use crate::plan::{LoadPlan, ProducerPlan};
 
 /// The topic of a run.
-const TOPIC: &str = "ledger";
+pub const TOPIC: &str = "ledger";
 /// Any request of the administrator is tried for this long; no fault lasts as long.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// A record is given up after this long; no fault lasts as long.
@@ -55,6 +55,8 @@ struct Shared {
     pauses: RefCell<VecDeque<(u64, Duration)>>,
     paused_until: Cell<Instant>,
     questions: Cell<u32>,
+    /// Readers started.
+    readers: Cell<u32>,
     /// Partitions the topic has by now.
     partitions: Cell<u32>,
 }
@@ -74,6 +76,7 @@ impl Workload {
             pauses: RefCell::new(plan.pauses.iter().copied().collect()),
             paused_until: Cell::new(Instant::from_nanos(0)),
             questions: Cell::new(0),
+            readers: Cell::new(0),
             partitions: Cell::new(plan.partitions),
             plan,
         }))
@@ -137,13 +140,22 @@ impl Workload {
             spawn(self.clone().produce(number, producer, seed)).detach();
         }
         for number in 0..plan.early_readers + plan.tail_readers {
-            let from = if number < plan.early_readers { StartOffset::Earliest } else { StartOffset::Latest };
-            let partitions = plan.partitions;
-            let client = self.client(seed.wrapping_mul(37).wrapping_add(u64::from(number)));
-            let reader = client.reader(self.consumer_settings(partitions, from, false));
-            spawn(self.clone().follow(ReaderId::During(number), reader)).detach();
+            let early = number < plan.early_readers;
+            self.add_reader(if early { StartOffset::Earliest } else { StartOffset::Latest }, seed);
         }
         spawn(self.clone().administrate(seed.wrapping_mul(41))).detach();
+    }
+
+    /// Starts one more reader from the earliest record.
+    pub fn read_again(&self, seed: u64) {
+        self.add_reader(StartOffset::Earliest, seed);
+    }
+
+    fn add_reader(&self, from: StartOffset, seed: u64) {
+        let number = self.0.readers.replace(self.0.readers.get() + 1);
+        let client = self.client(seed.wrapping_mul(37).wrapping_add(u64::from(number)));
+        let reader = client.reader(self.consumer_settings(self.0.plan.partitions, from, false));
+        spawn(self.clone().follow(ReaderId::During(number), reader)).detach();
     }
 
     /// Asks every partition for its bounds and reads it from end to end. To be run when nothing is sent any more.
