@@ -22,5 +22,17 @@ mod reconcile;
 mod shard;
 mod topology;
 
+#[doc(hidden)]
+pub mod fuzz {
+    //! Entries for fuzzing, by the names of their targets. Not part of the api; the rules are those of
+    //! `corrente_protocol::fuzz`.
+    use corrente_protocol::fuzz::Entry;
+
+    pub use crate::config::fuzz_config as config;
+
+    /// Every entry of this crate.
+    pub const ENTRIES: &[Entry] = &[("config", config)];
+}
+
 pub use config::{Config, ConfigError, ConfigFile, Overrides, Placement};
 pub use node::{Addresses, Node, ShutdownHandle, StartError};

@@ -32,7 +32,7 @@ pub enum ErrorKind {
     UnsupportedVersion,
     /// The caller asked for something that cannot be: a bad name, count, configuration or record.
     InvalidRequest,
-    /// The broker could not write or read its disk.
+    /// The broker could not write or read its disk, or has no room left on it.
     Storage,
     /// The broker or the log was replaced by a newer one.
     Fenced,
@@ -221,7 +221,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::FencedLeaderEpoch
         | ErrorCode::UnknownLeaderEpoch => ErrorKind::NotLeader,
         ErrorCode::RequestTimedOut => ErrorKind::Timeout,
-        ErrorCode::StorageError => ErrorKind::Storage,
+        ErrorCode::StorageError | ErrorCode::DiskFull => ErrorKind::Storage,
         ErrorCode::LogFenced => ErrorKind::Fenced,
         ErrorCode::Busy => ErrorKind::Busy,
         ErrorCode::ShuttingDown => ErrorKind::Disconnected,

@@ -366,12 +366,48 @@ fn cut<H>(
     Ok(Cut::Frame(header, buffer.split_to(len).freeze()))
 }
 
+/// Entry for fuzzing: a stream of requests, and the same bytes as one of responses.
 #[doc(hidden)]
 pub fn fuzz_frame(input: &[u8]) {
-    let mut requests = BytesMut::from(input);
-    while let Ok(Cut::Frame(..)) = cut_request(&mut requests, 1 << 20) {}
-    let mut responses = BytesMut::from(input);
-    while let Ok(Cut::Frame(..)) = cut_response(&mut responses, 1 << 20) {}
+    for mend in [false, true] {
+        fuzz_stream(input, mend, cut_request, |header| RequestHeader::decode(&header.encode()));
+        fuzz_stream(input, mend, cut_response, |header| ResponseHeader::decode(&header.encode()));
+    }
+}
+
+/// With `mend`, each header gets the checksum of its bytes, so that what lies behind the checksum is reached.
+fn fuzz_stream<H: PartialEq + fmt::Debug>(
+    input: &[u8],
+    mend: bool,
+    cut: impl Fn(&mut BytesMut, u32) -> Result<Cut<H>, FrameError>,
+    written_and_read: impl Fn(&H) -> Result<H, FrameError>,
+) {
+    const BODY_LEN_MAX: u32 = 1 << 20;
+    let mut stream = BytesMut::from(input);
+    loop {
+        if mend && let Some(header) = stream.first_chunk_mut::<FRAME_HEADER_LEN>() {
+            let checksum = crc32c::crc32c(&header[4..]);
+            header[..4].copy_from_slice(&checksum.to_le_bytes());
+        }
+        let before = stream.len();
+        match cut(&mut stream, BODY_LEN_MAX) {
+            Ok(Cut::Frame(header, body)) => {
+                assert_eq!(before, FRAME_HEADER_LEN + body.len() + stream.len());
+                assert_eq!(written_and_read(&header), Ok(header));
+            }
+            Ok(Cut::Need(missing)) => {
+                assert!(
+                    missing > 0 && before + missing <= FRAME_HEADER_LEN + (1 << 20),
+                    "{missing} are missing"
+                );
+                return;
+            }
+            Err(_) => {
+                assert_eq!(stream.len(), before, "a refused stream is left alone");
+                return;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -237,20 +237,31 @@ fn check_checksum(bytes: &[u8]) -> Result<(), HelloError> {
     Ok(())
 }
 
+/// Entry for fuzzing: the first bytes of a client, and of a broker.
 #[doc(hidden)]
 pub fn fuzz_hello(input: &[u8]) {
     let _ = check_magic(input);
-    // Checksums are set right, so that what lies behind them is reached too.
-    if let Some(mut client) = input.first_chunk::<CLIENT_HELLO_LEN>().copied() {
-        client[..8].copy_from_slice(&MAGIC);
-        put_checksum(&mut client);
-        let _ = ClientHello::decode(&client).map(|hello| choose_version(&hello));
+    if let Some(client) = input.first_chunk::<CLIENT_HELLO_LEN>() {
+        for bytes in [*client, mended(*client)] {
+            let Ok(hello) = ClientHello::decode(&bytes) else { continue };
+            let spoken = choose_version(&hello);
+            assert!(spoken.is_none_or(|version| version <= PROTOCOL_VERSION_MAX), "{spoken:?} is not spoken");
+            assert_eq!(ClientHello::decode(&hello.encode()), Ok(hello));
+        }
     }
-    if let Some(mut server) = input.first_chunk::<SERVER_HELLO_LEN>().copied() {
-        server[..8].copy_from_slice(&MAGIC);
-        put_checksum(&mut server);
-        let _ = ServerHello::decode(&server);
+    if let Some(server) = input.first_chunk::<SERVER_HELLO_LEN>() {
+        for bytes in [*server, mended(*server)] {
+            let Ok(hello) = ServerHello::decode(&bytes) else { continue };
+            assert_eq!(ServerHello::decode(&hello.encode()), Ok(hello));
+        }
     }
+}
+
+/// Magic and checksum set right, so that what lies behind them is reached.
+fn mended<const N: usize>(mut hello: [u8; N]) -> [u8; N] {
+    hello[..MAGIC.len()].copy_from_slice(&MAGIC);
+    put_checksum(&mut hello);
+    hello
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ pub mod api;
 pub mod compression;
 pub mod error_code;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hello;
 pub mod ids;
 pub mod partitioner;

@@ -4,7 +4,7 @@ mod decode;
 mod encode;
 mod varint;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::ids::Offset;
 
@@ -98,4 +98,22 @@ pub enum RecordError {
         /// How many records the batch states.
         records: u32,
     },
+}
+
+/// Entry for fuzzing: one record of a batch, which is still the same when it is written and read again.
+#[doc(hidden)]
+pub fn fuzz_record(input: &[u8]) {
+    let records = Bytes::copy_from_slice(input);
+    let Ok(fields) = RecordFields::decode(&records, 0, 0) else { return };
+    assert!(fields.end <= input.len(), "a record ends at {} of {} bytes", fields.end, input.len());
+    let mut written = BytesMut::new();
+    let RecordFields { offset_delta, timestamp_delta, ref key, ref value, ref headers, .. } = fields;
+    encode(&mut written, offset_delta, timestamp_delta, key.as_deref(), value.as_deref(), headers)
+        .expect("no longer than what was read");
+    assert!(written.len() <= fields.end, "{} bytes written, {} read", written.len(), fields.end);
+    let written = written.freeze();
+    let again = RecordFields::decode(&written, 0, 0).expect("a record that was written");
+    assert_eq!(again.end, written.len());
+    assert_eq!((again.offset_delta, again.timestamp_delta), (offset_delta, timestamp_delta));
+    assert_eq!((&again.key, &again.value, &again.headers), (key, value, headers));
 }

@@ -10,6 +10,7 @@ mod writer;
 pub use reader::{DecodeError, Reader};
 pub use writer::{TaggedWriter, Writer};
 
+/// Entry for fuzzing: values of all kinds in whatever order the bytes say.
 #[doc(hidden)]
 pub fn fuzz_reader(input: &[u8]) {
     let mut reader = Reader::new(bytes::Bytes::copy_from_slice(input));

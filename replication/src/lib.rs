@@ -9,6 +9,8 @@
 //! and the same events give the same decisions.
 
 pub mod controller;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod isr;
 pub mod leader_epoch;
 pub mod metadata;

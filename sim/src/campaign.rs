@@ -6,7 +6,6 @@ use std::time::Duration;
 use corrente_runtime::sim::DiskCounters;
 
 use crate::befell::Befell;
-use crate::checker::Class;
 use crate::power_cut::Report;
 use crate::trouble::Mode;
 
@@ -53,8 +52,7 @@ impl Totals {
         let Report { judged, befell, disk, .. } = report;
         self.seeds += 1;
         self.failed += u64::from(!report.violations.is_empty());
-        self.lost_acks +=
-            u64::from(report.violations.iter().any(|violation| violation.class == Class::LostAck));
+        self.lost_acks += u64::from(report.violations.iter().any(|violation| violation.class.is_loss()));
         self.virtual_time += report.virtual_time;
         self.steps += report.steps;
         self.bytes += report.bytes;

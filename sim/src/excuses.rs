@@ -10,12 +10,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use corrente_protocol::ids::{PartitionIndex, TopicId};
+use corrente_history::{Class, History, Violation};
+use corrente_protocol::ids::TopicId;
 use corrente_runtime::sim::{Damage, Harm};
 
-use crate::checker::{self, Class, Judged, Violation};
-use crate::content::RecordId;
-use crate::history::{Event, History, ReaderId};
 use crate::workload::TOPIC;
 
 #[cfg(test)]
@@ -25,14 +23,14 @@ mod tests;
 const FAILURES: [&str; 4] =
     ["the log is fenced", "Input/output error", "no storage space", "the disk of this broker failed"];
 /// What it says of damage.
-const DAMAGED: &str = "damaged";
+const DAMAGED: [&str; 2] = ["damaged", "quarantine"];
 /// What it says of an offset beyond the end.
 const OUT_OF_RANGE: &str = "is not in";
 
 /// The faults of a run, as far as they excuse anything.
 #[derive(Clone, Debug, Default)]
 pub struct Injected {
-    /// Operations of the disk have failed, or it was full.
+    /// Operations of the disk have failed.
     pub failures: bool,
     /// Places that did not hold what was written there.
     pub damages: Vec<Damage>,
@@ -48,13 +46,11 @@ pub struct Injected {
     pub refused_start: Option<String>,
 }
 
-/// A history judged in view of what was injected.
+/// What is left of a verdict in view of what was injected.
 #[derive(Clone, Debug)]
 pub struct Judgement {
     /// What nothing excuses.
     pub violations: Vec<Violation>,
-    /// What the checker counted.
-    pub judged: Judged,
     /// Broken promises that were excused.
     pub excused: u64,
     /// Partitions whose damage was told of.
@@ -70,70 +66,92 @@ enum Excuse {
     Window,
 }
 
-/// Judges a whole history, and that the run did not come to its end if it did not.
-pub fn judge(history: &History, stuck: Option<String>, injected: &Injected) -> Judgement {
-    let sent = partitions_of_records(history);
-    let excuses = excuses(history, injected, &sent);
-    let (all, judged) = checker::check(history);
-    let sound = without(history, &sent, |partition| excuses.contains_key(&partition));
-    let mut violations = checker::check(&sound).0;
-    for (&partition, &excuse) in &excuses {
-        let only = without(history, &sent, |other| other != partition);
-        violations.extend(wrong_bytes(only, excuse));
-    }
-    violations.retain(|violation| !is_excused_refusal(violation, injected, &excuses));
-    let excused = (all.len() as u64).saturating_sub(violations.len() as u64);
-    if excuses.len() < history.partitions as usize {
-        violations.extend(stuck.map(|detail| Violation { class: Class::Unresolved, detail }));
-    }
+/// The partitions that are held to less, and whether the whole run is.
+#[derive(Debug, Default)]
+struct Excuses {
+    of: BTreeMap<u32, Excuse>,
+    /// The metadata was hit, so that everything may be missing.
+    of_all: Option<Excuse>,
+}
+
+/// Parts what a checker has found in the history into what the faults excuse and what they do not.
+pub fn excuse(found: Vec<Violation>, history: &History, injected: &Injected) -> Judgement {
+    let excuses = Excuses::of(history, injected);
+    let found_before = found.len();
+    let mut violations = found;
+    violations.retain(|violation| !excuses.cover(violation) && !is_excused_refusal(violation, injected));
+    let count = |wanted| excuses.of.values().filter(|&&excuse| excuse == wanted).count() as u64;
     Judgement {
-        excused,
+        excused: (found_before - violations.len()) as u64,
         violations,
-        judged,
-        damage_told: excuses.values().filter(|&&excuse| excuse == Excuse::Told).count() as u64,
-        in_window: excuses.values().filter(|&&excuse| excuse == Excuse::Window).count() as u64,
+        damage_told: count(Excuse::Told),
+        in_window: count(Excuse::Window),
     }
 }
 
-fn partitions_of_records(history: &History) -> BTreeMap<RecordId, PartitionIndex> {
-    let sent = history.events.iter().filter_map(|event| match event {
-        Event::Sent { id, partition, .. } => Some((*id, *partition)),
-        _ => None,
-    });
-    sent.collect()
-}
+impl Excuses {
+    fn of(history: &History, injected: &Injected) -> Excuses {
+        let damages = &injected.damages;
+        if injected.refused_start.is_some() && !damages.is_empty() {
+            return Excuses { of_all: Some(Excuse::Told), ..Excuses::default() };
+        }
+        // Without the checkpoint's newest entries the window reaches back to where it was written anew.
+        let life = |damage: &Damage| injected.served.iter().filter(|served| **served <= damage.at).count();
+        let without_checkpoint: BTreeSet<usize> =
+            damages.iter().filter(|damage| is_checkpoint(&damage.path)).map(life).collect();
+        let in_window =
+            |damage: &&Damage| without_checkpoint.contains(&life(damage)) || is_in_window(damage, injected);
+        if damages.iter().filter(in_window).any(|damage| is_metadata(&damage.path)) {
+            return Excuses { of_all: Some(Excuse::Window), ..Excuses::default() };
+        }
+        let told = told_of_damage(history);
+        let mut of = BTreeMap::new();
+        for damage in damages {
+            let Some(partition) = partition_of_log(&damage.path) else { continue };
+            if in_window(&damage) {
+                of.insert(partition, Excuse::Window);
+            } else if told.contains(&partition) {
+                of.entry(partition).or_insert(Excuse::Told);
+            }
+        }
+        Excuses { of, of_all: None }
+    }
 
-/// The partitions that are held to less.
-fn excuses(
-    history: &History,
-    injected: &Injected,
-    sent: &BTreeMap<RecordId, PartitionIndex>,
-) -> BTreeMap<PartitionIndex, Excuse> {
-    let told = told_of_damage(history, sent);
-    let all = |excuse| (0..history.partitions).map(move |partition| (PartitionIndex(partition), excuse));
-    let damages = &injected.damages;
-    if injected.refused_start.is_some() && !damages.is_empty() {
-        return all(Excuse::Told).collect();
-    }
-    // Without the checkpoint's newest entries the window reaches back to where it was written anew.
-    let life = |damage: &Damage| injected.served.iter().filter(|served| **served <= damage.at).count();
-    let without_checkpoint: BTreeSet<usize> =
-        damages.iter().filter(|damage| is_checkpoint(&damage.path)).map(life).collect();
-    let in_window =
-        |damage: &&Damage| without_checkpoint.contains(&life(damage)) || is_in_window(damage, injected);
-    if damages.iter().filter(in_window).any(|damage| is_metadata(&damage.path)) {
-        return all(Excuse::Window).collect();
-    }
-    let mut excuses = BTreeMap::new();
-    for damage in damages {
-        let Some(partition) = partition_of_log(&damage.path) else { continue };
-        if in_window(&damage) {
-            excuses.insert(partition, Excuse::Window);
-        } else if told.contains(&partition) {
-            excuses.entry(partition).or_insert(Excuse::Told);
+    fn cover(&self, violation: &Violation) -> bool {
+        let of_log = violation.log.map(|log| log.partition);
+        // A client that was turned away for good names the log in words only.
+        let of_refusal = || named_in(&violation.detail).filter(|_| is_refusal(violation));
+        let partition = of_log.or_else(of_refusal);
+        let excuse = self.of_all.or_else(|| self.of.get(&partition?).copied());
+        match (excuse, violation.class) {
+            (None, _) => false,
+            // An offset that was lost without a word is given again.
+            (Some(Excuse::Window), Class::InconsistentOffsets) => true,
+            (Some(_), class) if is_about_bytes(class) => false,
+            (Some(Excuse::Window), Class::Liveness) => true,
+            (Some(Excuse::Told), Class::Liveness) => self.of_all.is_some() || says_any(violation, &DAMAGED),
+            (Some(_), _) => true,
         }
     }
-    excuses
+}
+
+/// Whether it is about what was shown, and not about what is missing.
+fn is_about_bytes(class: Class) -> bool {
+    use Class::{
+        AbortedRead, InconsistentOffsets, Misplaced, NonMonotonicPoll, NonMonotonicWithinPoll, Phantom,
+        PollSkip, SkipWithinPoll,
+    };
+    matches!(
+        class,
+        InconsistentOffsets
+            | Phantom
+            | AbortedRead
+            | Misplaced
+            | SkipWithinPoll
+            | NonMonotonicWithinPoll
+            | PollSkip
+            | NonMonotonicPoll
+    )
 }
 
 /// What rots has been at rest for longer than the window. What a start finds wrong may be the newest.
@@ -163,86 +181,35 @@ fn is_metadata(path: &Path) -> bool {
 }
 
 /// The partition of the workload's topic, of which there is one.
-fn partition_of_log(path: &Path) -> Option<PartitionIndex> {
+fn partition_of_log(path: &Path) -> Option<u32> {
     let (_, partition) = log_of(path).filter(|_| !is_metadata(path))?;
-    partition.parse().ok().map(PartitionIndex)
+    partition.parse().ok()
 }
 
 /// Partitions of which a client was told that they are damaged.
-fn told_of_damage(history: &History, sent: &BTreeMap<RecordId, PartitionIndex>) -> BTreeSet<PartitionIndex> {
-    let mut told = BTreeSet::new();
-    for event in &history.events {
-        match event {
-            Event::Failed { id, error, .. } if error.contains(DAMAGED) => told.extend(sent.get(id)),
-            Event::ReaderFailed { error, .. } if error.contains(DAMAGED) => told.extend(named_in(error)),
-            _ => {}
-        }
-    }
-    told
+fn told_of_damage(history: &History) -> BTreeSet<u32> {
+    let refusals = history.operations.iter().filter_map(|operation| operation.refusal());
+    let of_damage = refusals.filter(|refusal| DAMAGED.iter().any(|words| refusal.detail.contains(words)));
+    of_damage.filter_map(|refusal| named_in(&refusal.detail)).collect()
 }
 
 /// The partition that a client's error names: `fetch ledger/3 at 10.0.0.1:7400 failed: ...`.
-fn named_in(error: &str) -> Option<PartitionIndex> {
+fn named_in(error: &str) -> Option<u32> {
     let (_, rest) = error.split_once(&format!("{TOPIC}/"))?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..digits].parse().ok().map(PartitionIndex)
+    rest[..digits].parse().ok()
 }
 
-/// The history without what happened in some partitions. What names none stays.
-fn without(
-    history: &History,
-    sent: &BTreeMap<RecordId, PartitionIndex>,
-    left_out: impl Fn(PartitionIndex) -> bool,
-) -> History {
-    let stays = |event: &&Event| {
-        let partition = match event {
-            Event::Sent { partition, .. }
-            | Event::Acked { partition, .. }
-            | Event::Read { partition, .. }
-            | Event::HighWatermark { partition, .. }
-            | Event::Asked { partition, .. }
-            | Event::Answered { partition, .. } => Some(*partition),
-            Event::Failed { id, .. } => sent.get(id).copied(),
-            Event::ReaderFailed { .. } | Event::Down => None,
-        };
-        !partition.is_some_and(&left_out)
-    };
-    History { events: history.events.iter().filter(stays).cloned().collect(), partitions: history.partitions }
+/// Whether a client was turned away, and the broker said why.
+fn is_refusal(violation: &Violation) -> bool {
+    violation.class == Class::Liveness
+        && (says_any(violation, &DAMAGED) || says_any(violation, &[OUT_OF_RANGE]))
 }
 
-/// What no damage excuses: of the one partition of `history` only what was sent and what was read is looked at, and
-/// that it was not read to its end proves nothing.
-fn wrong_bytes(mut history: History, excuse: Excuse) -> Vec<Violation> {
-    history
-        .events
-        .retain(|event| matches!(event, Event::Sent { .. } | Event::Failed { .. } | Event::Read { .. }));
-    for event in &mut history.events {
-        if let Event::Read { reader: reader @ ReaderId::Final, .. } = event {
-            *reader = ReaderId::During(u32::MAX);
-        }
-    }
-    let mut violations = checker::check(&history).0;
-    violations.retain(|violation| match violation.class {
-        Class::Phantom | Class::Misplaced | Class::NotContiguous => true,
-        // An offset that was lost without a word is given again.
-        Class::Divergence => excuse != Excuse::Window,
-        _ => false,
-    });
-    violations
+fn is_excused_refusal(violation: &Violation, injected: &Injected) -> bool {
+    violation.class == Class::Liveness && injected.failures && says_any(violation, &FAILURES)
 }
 
-fn is_excused_refusal(
-    violation: &Violation,
-    injected: &Injected,
-    excuses: &BTreeMap<PartitionIndex, Excuse>,
-) -> bool {
-    if !matches!(violation.class, Class::Refused | Class::ReaderFailed) {
-        return false;
-    }
-    let says = |words: &str| violation.detail.contains(words);
-    let excuse = named_in(&violation.detail).and_then(|partition| excuses.get(&partition));
-    // Who has read what was lost without a word asks for more than there is.
-    let of_damage =
-        excuse.is_some_and(|excuse| says(DAMAGED) || (*excuse == Excuse::Window && says(OUT_OF_RANGE)));
-    of_damage || (injected.failures && FAILURES.into_iter().any(says))
+fn says_any(violation: &Violation, words: &[&str]) -> bool {
+    words.iter().any(|words| violation.detail.contains(words))
 }

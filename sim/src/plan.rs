@@ -139,6 +139,12 @@ pub enum Sudden {
 }
 
 impl Plan {
+    /// The command that repeats its run.
+    pub fn command(&self) -> String {
+        let damage = if self.mode == Mode::Lying { " --damage" } else { "" };
+        format!("scripts/sim{damage} --seed {}", self.seed)
+    }
+
     /// The plan of a seed.
     pub fn draw(seed: u64, mode: Mode) -> Plan {
         let mut rng = Rng::with_seed(seed ^ 0x5157_ca7e_0f00_d1e5);

@@ -12,10 +12,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use corrente_broker::{Node as Broker, ShutdownHandle};
+use corrente_history::{History, Judged, Violation, check};
 use corrente_runtime::sim::{DiskCounters, DiskFault, FaultRule, Node, RunError, When, World};
 
 use crate::befell::Befell;
-use crate::checker::{Judged, Violation};
 use crate::excuses::{self, Injected};
 use crate::plan::{Disruption, Kind, Plan, Sudden};
 use crate::trouble::{Mode, Trouble};
@@ -85,20 +85,27 @@ pub fn run(seed: u64, mode: Mode, planted: Planted) -> Report {
 
 /// Runs a plan to its end and judges it.
 pub fn run_plan(plan: &Plan, planted: Planted) -> Report {
+    run_and_tell(plan, planted).0
+}
+
+/// The same, and the history that was judged.
+pub fn run_and_tell(plan: &Plan, planted: Planted) -> (Report, History) {
     let mut run = Run::new(plan);
     let (stuck, refused_start) = match run.go(planted) {
         Ok(()) => (None, None),
         Err(End::Stuck(what)) => (Some(what), None),
-        Err(End::Refused(why)) => (None, Some(why)),
+        Err(End::Refused(why)) => (Some(why.clone()), Some(why)),
     };
+    let history = run.workload.finish(plan.command(), run.world.elapsed(), stuck);
     let injected = run.injected(refused_start.clone());
-    let judgement = excuses::judge(&run.workload.history(), stuck, &injected);
-    Report {
+    let verdict = check(&history);
+    let judgement = excuses::excuse(verdict.violations, &history, &injected);
+    let report = Report {
         seed: plan.seed,
         trace_hash: run.world.trace_hash(),
         virtual_time: run.world.elapsed(),
         steps: run.world.steps(),
-        judged: judgement.judged,
+        judged: verdict.judged,
         befell: run.befell,
         disk: run.broker.disk().counters(),
         bytes: run.workload.bytes(),
@@ -107,7 +114,8 @@ pub fn run_plan(plan: &Plan, planted: Planted) -> Report {
         in_window: judgement.in_window,
         refused_start,
         violations: judgement.violations,
-    }
+    };
+    (report, history)
 }
 
 struct Run<'a> {
@@ -168,9 +176,9 @@ impl<'a> Run<'a> {
         self.start(self.plan.shards);
         self.until_serving()?;
         let (workload, seed) = (self.workload.clone(), self.plan.seed);
-        let segment_bytes = self.plan.broker.segment_bytes;
+        let (segment_bytes, elapsed) = (self.plan.broker.segment_bytes, self.world.elapsed());
         self.world
-            .run(&self.client, PATIENCE, move || workload.prepare(segment_bytes, seed))
+            .run(&self.client, PATIENCE, move || workload.prepare(segment_bytes, seed, elapsed))
             .map_err(|error| End::Stuck(format!("the topic was not created: {error}")))?
             .map_err(|error| End::Stuck(format!("the topic was not created: {error}")))?;
         self.plant(planted);
@@ -330,6 +338,7 @@ impl<'a> Run<'a> {
             });
         }
         self.befell.restarts += u64::from(self.befell.cuts + self.befell.kills + self.befell.stops > 0);
+        self.workload.note_up(self.world.elapsed());
         Ok(())
     }
 
@@ -347,7 +356,7 @@ impl<'a> Run<'a> {
         let unacked = self.workload.unresolved();
         self.befell.cuts_under_load += u64::from(unacked > 0);
         self.befell.unacked_at_cuts += unacked;
-        self.workload.note_down();
+        self.workload.note_down(self.world.elapsed());
         self.started();
         self.sudden_ends.push(self.world.elapsed());
         match how {
@@ -370,7 +379,7 @@ impl<'a> Run<'a> {
 
     fn stop(&mut self) -> Result<(), End> {
         self.befell.stops += 1;
-        self.workload.note_down();
+        self.workload.note_down(self.world.elapsed());
         let state = self.state.clone();
         self.until("the broker does not start", move || !matches!(*state.borrow(), State::Starting))?;
         self.started();

@@ -3,8 +3,8 @@
 //!
 //! A small part of what `scripts/sim` runs.
 
+use corrente_history::Class;
 use corrente_sim::campaign::Totals;
-use corrente_sim::checker::Class;
 use corrente_sim::power_cut::{self, Planted, Report};
 use corrente_sim::trouble::Mode;
 
@@ -27,8 +27,8 @@ fn run_sound(seed: u64, mode: Mode) -> Report {
 fn first_caught(planted: Planted, seeds: u64) -> Option<u64> {
     (0..seeds).find(|seed| {
         let report = power_cut::run(*seed, Mode::Failing, planted);
-        let lost = [Class::LostAck, Class::LostRead];
-        report.violations.iter().any(|violation| lost.contains(&violation.class))
+        let mut classes = report.violations.iter().map(|violation| violation.class);
+        classes.any(|class| class.is_loss() || class == Class::LostRead)
     })
 }
 

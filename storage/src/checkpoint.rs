@@ -9,13 +9,13 @@ use corrente_runtime::buffer::{AlignedBuf, BLOCK};
 use thiserror::Error;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::le::{put, take, u16_at, u32_at, u64_at};
+use crate::le::{i64_at, put, take, u16_at, u32_at, u64_at};
 use crate::position::{FilePosition, HeaderHash, Nonce, file_len};
 
 /// The one version written and read.
-pub(crate) const CHECKPOINT_VERSION: u16 = 1;
+pub(crate) const CHECKPOINT_VERSION: u16 = 2;
 /// Length of one entry.
-pub(crate) const ENTRY_LEN: usize = 96;
+pub(crate) const ENTRY_LEN: usize = 128;
 
 const FILE_MAGIC: [u8; 8] = *b"CORRCKPT";
 const FRAME_MAGIC: [u8; 4] = *b"CKFR";
@@ -46,6 +46,8 @@ pub struct CheckpointEntry {
     pub last_extent: FilePosition,
     /// The hash of that extent's header, or of the segment's header if it holds none.
     pub last_hash: HeaderHash,
+    /// The latest timestamp in that segment, up to `position`.
+    pub max_timestamp_ms: i64,
 }
 
 /// Whose checkpoint a file is.
@@ -194,6 +196,7 @@ impl CheckpointEntry {
         put(out, 56, self.position.0.to_le_bytes());
         put(out, 64, self.last_extent.0.to_le_bytes());
         put(out, 72, self.last_hash.0.to_le_bytes());
+        put(out, 80, self.max_timestamp_ms.to_le_bytes());
     }
 
     fn decode(bytes: &[u8]) -> CheckpointEntry {
@@ -210,14 +213,46 @@ impl CheckpointEntry {
             position: FilePosition(u64_at(bytes, 56)),
             last_extent: FilePosition(u64_at(bytes, 64)),
             last_hash: HeaderHash(u64_at(bytes, 72)),
+            max_timestamp_ms: i64_at(bytes, 80),
         }
     }
 }
 
-/// Entry for fuzzing: no bytes may panic.
+/// Entry for fuzzing: a checkpoint file, as it lies there and with every hash set right.
 #[doc(hidden)]
 pub fn fuzz_checkpoint(bytes: &[u8]) {
-    let _ = CheckpointFile::decode(bytes);
+    for bytes in [bytes.to_vec(), fuzz_sealed(bytes)] {
+        let Ok(file) = CheckpointFile::decode(&bytes) else { continue };
+        assert!(file.frames.is_sorted_by(|a, b| a.0 < b.0), "frames out of order");
+        let mut written = file.header.encode().to_vec();
+        for (sequence, entries) in &file.frames {
+            let at = FilePosition(file_len(written.len()));
+            written.extend_from_slice(&encode_frame(entries, *sequence, file.header.nonce, at));
+        }
+        assert_eq!(CheckpointFile::decode(&written), Ok(file));
+    }
+}
+
+fn fuzz_sealed(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if bytes.len() < BLOCK {
+        return bytes;
+    }
+    let hash = xxh3_64(&bytes[..FILE_HASHED]);
+    put(&mut bytes, FILE_HASHED, hash.to_le_bytes());
+    let nonce = FileHeader::decode(&bytes).map_or(Nonce(0), |header| header.nonce);
+    let mut at = BLOCK;
+    while let Some(frame) = bytes.get_mut(at..).filter(|rest| rest.len() >= FRAME_HEADER_LEN) {
+        let seed = nonce.seed_at(FilePosition(file_len(at)));
+        let (head, rest) = frame.split_at_mut(FRAME_HEADER_LEN);
+        let body = usize::try_from(u32_at(head, 4)).ok().and_then(|count| rest.get(..count * ENTRY_LEN));
+        let Some(body) = body else { break };
+        put(head, 16, xxh3_64_with_seed(body, seed).to_le_bytes());
+        let hash = xxh3_64_with_seed(&head[..FRAME_HASHED], seed);
+        put(head, FRAME_HASHED, hash.to_le_bytes());
+        at += (FRAME_HEADER_LEN + body.len()).next_multiple_of(BLOCK);
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -239,6 +274,7 @@ mod tests {
             position: FilePosition(n * 64),
             last_extent: FilePosition(n * 32),
             last_hash: HeaderHash(n ^ 2),
+            max_timestamp_ms: i64::try_from(n).unwrap(),
         }
     }
 

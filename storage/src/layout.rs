@@ -18,6 +18,7 @@ use crate::checkpointer::{checkpoint_dir, parse_file_name};
 use crate::error::{AtPath, OpenError, PathError};
 use crate::identity::{IDENTITY_LEN, Identity};
 use crate::log::LogId;
+use crate::pool;
 use crate::storage::remove_log_dir;
 
 /// The largest checkpoint file read: some ten million logs.
@@ -32,7 +33,17 @@ pub struct NodeLayout {
     generation: u64,
     logs: Vec<FoundLog>,
     lost: Vec<FoundLog>,
+    failed: Vec<FailedDir>,
     _locks: Vec<DirLock>,
+}
+
+/// A data directory that cannot be used in this run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedDir {
+    /// Which, by its place in the configuration.
+    pub index: usize,
+    /// What the drive said.
+    pub reason: String,
 }
 
 /// A log that lies in a data directory.
@@ -67,16 +78,26 @@ impl NodeLayout {
         }
         let mut locks = Vec::new();
         let mut identities: Vec<(Identity, &PathBuf)> = Vec::new();
-        for dir in data_dirs {
-            locks.push(lock(dir, &identities).await?);
-            let identity = identify(dir).await?;
+        let mut failed: Vec<FailedDir> = Vec::new();
+        for (index, dir) in data_dirs.iter().enumerate() {
+            let (lock, identity) = match take_up(dir, &identities).await {
+                Ok(taken) => taken,
+                // The first one holds what the node knows of all.
+                Err(error) if index > 0 && error.tells_of_a_failed_drive() => {
+                    tracing::error!(dir = %dir.display(), %error, "the data directory is not used: its logs are offline");
+                    failed.push(FailedDir { index, reason: error.to_string() });
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            locks.push(lock);
             if let Some((_, first)) = identities.iter().find(|(other, _)| other.dir_id == identity.dir_id) {
                 return Err(OpenError::SameDir { first: (*first).clone(), second: dir.clone() });
             }
             identities.push((identity, dir));
         }
         let checkpoints = Checkpoints::read(&checkpoint_dir(data_dirs)).await?;
-        let logs = find_logs(data_dirs, &checkpoints.entries).await?;
+        let logs = find_logs(data_dirs, &checkpoints.entries, &mut failed).await?;
         let lost = checkpoints.entries.iter().filter(|(id, _)| !logs.contains_key(id));
         let lost = lost.map(|(id, (entry, home))| FoundLog {
             id: *id,
@@ -89,6 +110,7 @@ impl NodeLayout {
             dir_ids: identities.iter().map(|(identity, _)| identity.dir_id).collect(),
             generation: checkpoints.generation + 1,
             lost: lost.collect(),
+            failed,
             logs: logs.into_values().collect(),
             _locks: locks,
         })
@@ -125,6 +147,12 @@ impl NodeLayout {
         &self.lost
     }
 
+    /// Data directories that cannot be used in this run: what lies there is among the lost logs, if a checkpoint knows
+    /// of it.
+    pub fn failed(&self) -> &[FailedDir] {
+        &self.failed
+    }
+
     /// Removes the checkpoints of earlier starts, once every live shard has written its first of this one
     /// ([`crate::Storage::checkpoint_now`] after all its logs were opened). Says whether it did: `false` if a
     /// shard has none yet.
@@ -145,6 +173,11 @@ impl NodeLayout {
         file::sync_dir(&dir).await?;
         Ok(true)
     }
+}
+
+async fn take_up(dir: &Path, held: &[(Identity, &PathBuf)]) -> Result<(DirLock, Identity), OpenError> {
+    let lock = lock(dir, held).await?;
+    Ok((lock, identify(dir).await?))
 }
 
 async fn lock(dir: &Path, held: &[(Identity, &PathBuf)]) -> Result<DirLock, OpenError> {
@@ -254,12 +287,22 @@ async fn remove_unborn(path: &Path) -> Result<(), OpenError> {
 async fn find_logs(
     data_dirs: &[PathBuf],
     checkpoints: &BTreeMap<LogId, (CheckpointEntry, ShardId)>,
+    failed: &mut Vec<FailedDir>,
 ) -> Result<BTreeMap<LogId, FoundLog>, OpenError> {
     let mut logs: BTreeMap<LogId, FoundLog> = BTreeMap::new();
     for (dir_index, dir) in data_dirs.iter().enumerate() {
-        let topics = topics_dir(dir);
-        file::create_dir_all(&topics).await.at(&topics)?;
-        for id in find_in(&topics).await? {
+        if failed.iter().any(|failed| failed.index == dir_index) {
+            continue;
+        }
+        let found = match look_through(dir).await {
+            Err(error) if dir_index > 0 && error.tells_of_a_failed_drive() => {
+                tracing::error!(dir = %dir.display(), %error, "the data directory is not used: its logs are offline");
+                failed.push(FailedDir { index: dir_index, reason: error.to_string() });
+                continue;
+            }
+            found => found?,
+        };
+        for id in found {
             if let Some(other) = logs.get(&id) {
                 let first = data_dirs[other.dir_index].clone();
                 return Err(OpenError::DuplicateLog { log: id, first, second: dir.clone() });
@@ -269,6 +312,14 @@ async fn find_logs(
         }
     }
     Ok(logs)
+}
+
+/// The logs in a data directory, which is left without a pool.
+async fn look_through(dir: &Path) -> Result<Vec<LogId>, OpenError> {
+    pool::clear(dir).await?;
+    let topics = topics_dir(dir);
+    file::create_dir_all(&topics).await.at(&topics)?;
+    find_in(&topics).await
 }
 
 /// The logs below a `topics` directory; finishes deletions that a crash cut short.

@@ -8,41 +8,50 @@
 
 mod checkpoint;
 mod checkpointer;
+mod compaction;
+mod drives;
 mod error;
 mod extent;
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod layout;
 mod le;
 mod log;
+mod log_start;
+mod policy;
+mod pool;
 mod position;
 mod prewrite;
 mod read_ahead;
 mod read_slice;
 mod reader;
 mod recovery;
+mod retention;
+mod rewriter;
 mod scan;
 mod segment;
 mod segment_index;
+mod segment_reader;
 mod shard;
 mod storage;
 mod tail_ring;
+mod timestamps;
+mod upkeep;
 mod window;
 mod writer;
 
 pub use checkpoint::CheckpointEntry;
-pub use error::{AppendError, CreateError, Fenced, OpenError, PathError, ReadError, RecoveryError};
-pub use layout::{FoundLog, NodeLayout};
-pub use log::{Appended, Log, LogId};
+pub use drives::DriveState;
+pub use error::{
+    AppendError, CreateError, DeleteRecordsError, Fenced, OpenError, PathError, ReadError, RecoveryError,
+};
+pub use layout::{FailedDir, FoundLog, NodeLayout};
+pub use log::{Appended, Health, Log, LogId};
+pub use policy::{CompactionPolicy, LogPolicy};
 pub use position::{FilePosition, HeaderHash, Nonce};
 pub use recovery::{Recovered, TailFound};
 pub use shard::StorageConfig;
 pub use storage::Storage;
-
-#[doc(hidden)]
-pub mod fuzz {
-    //! Entries for fuzzing: no bytes may panic.
-    pub use crate::checkpoint::fuzz_checkpoint as checkpoint;
-    pub use crate::extent::fuzz_extent as extent;
-    pub use crate::segment::fuzz_segment_header as segment_header;
-    pub use crate::segment_index::fuzz_segment_index as segment_index;
-}
+pub use timestamps::TimestampedOffset;
+pub use upkeep::UpkeepCounters;

@@ -5,7 +5,7 @@
 use corrente_protocol::ids::{LeaderEpoch, Offset};
 use thiserror::Error;
 
-use crate::extent::{EXTENT_ALIGN, EXTENT_HEADER_LEN, ExtentFault, ExtentHeader};
+use crate::extent::{EXTENT_ALIGN, EXTENT_HEADER_LEN, ExtentFault, ExtentHeader, body_hash, fuzz_seal};
 use crate::position::{FilePosition, HeaderHash, Nonce, buffer_len, file_len};
 
 /// Where a walk along the chain stands: everything before is verified.
@@ -22,6 +22,8 @@ pub(crate) struct ChainEnd {
     pub(crate) next_offset: Offset,
     /// The epoch of the one before.
     pub(crate) epoch: LeaderEpoch,
+    /// The latest timestamp of those before it in the segment.
+    pub(crate) max_timestamp_ms: i64,
 }
 
 /// What stands at the end of a chain.
@@ -92,6 +94,7 @@ impl ChainEnd {
             hash,
             next_offset: header.end_offset,
             epoch: header.leader_epoch,
+            max_timestamp_ms: self.max_timestamp_ms.max(header.max_timestamp_ms),
         };
         Next::Extent { base_offset: header.base_offset, position: self.position, end }
     }
@@ -112,6 +115,63 @@ pub(crate) fn find_extent(
     })
 }
 
+/// Entry for fuzzing: a segment from its first extent on, walked to its end.
+///
+/// The first byte says what is set right in each header before it is looked at, so that the walk goes on: its hash, and
+/// what ties it to the one before.
+#[doc(hidden)]
+pub fn fuzz_chain(bytes: &[u8]) {
+    const START: FilePosition = FilePosition(4096);
+    let Some((&mend, bytes)) = bytes.split_first() else { return };
+    let mut image = bytes.to_vec();
+    let mut chain = ChainEnd {
+        nonce: Nonce(0),
+        position: START,
+        last_extent: START,
+        hash: HeaderHash(1),
+        next_offset: Offset(0),
+        epoch: LeaderEpoch(0),
+        max_timestamp_ms: 0,
+    };
+    loop {
+        let rest = image.get_mut(buffer_len(chain.position - START)..).unwrap_or_default();
+        if rest.len() >= EXTENT_HEADER_LEN {
+            fuzz_mend(mend, rest, &chain);
+        }
+        if let Next::Needs(len) = chain.next(rest, false) {
+            assert!(len > rest.len(), "{len} bytes are wanted where there are {}", rest.len());
+        }
+        let Next::Extent { base_offset, position, end } = chain.next(rest, true) else { break };
+        assert_eq!((base_offset, position), (chain.next_offset, chain.position));
+        assert!(end.next_offset > base_offset && end.position > position && end.epoch >= chain.epoch);
+        chain = end;
+    }
+    let rest = image.get(buffer_len(chain.position - START)..).unwrap_or_default();
+    let found = find_extent(rest, chain.nonce, chain.position);
+    assert!(found.is_none_or(|(position, _)| position >= chain.position));
+}
+
+fn fuzz_mend(mend: u8, extent: &mut [u8], chain: &ChainEnd) {
+    let set = |bit: u8| mend & 1 << bit != 0;
+    if set(3) {
+        fuzz_seal(extent, chain.nonce, chain.position);
+    }
+    let Ok((mut header, _)) = ExtentHeader::decode(extent, chain.nonce, chain.position) else { return };
+    if set(0) {
+        header.prev = chain.hash;
+    }
+    if set(1) && header.end_offset > chain.next_offset {
+        header.base_offset = chain.next_offset;
+    }
+    let len = usize::try_from(header.body_len).unwrap_or(usize::MAX);
+    if set(2)
+        && let Some(body) = extent[EXTENT_HEADER_LEN..].get(..len)
+    {
+        header.body_hash = body_hash(body, chain.nonce, chain.position);
+    }
+    header.encode(chain.nonce, chain.position, extent);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +187,7 @@ mod tests {
             let before = windows.last();
             let front = before.map_or_else(Default::default, SealedWindow::front_of_next);
             let mut window = Window::new(&front, Offset(n), LeaderEpoch(1), *len);
-            window.gather(&vec![0xA5; *len], Offset(n + 1));
+            window.gather(&vec![0xA5; *len], Offset(n + 1), 0);
             let position = before.map_or(FilePosition(4096), |window| window.next_extent);
             let prev = before.map_or(HeaderHash(1), |window| window.hash);
             let sealed = window.seal(position, NONCE, prev);
@@ -146,6 +206,7 @@ mod tests {
             hash: HeaderHash(1),
             next_offset: Offset(0),
             epoch: LeaderEpoch(0),
+            max_timestamp_ms: 0,
         }
     }
 

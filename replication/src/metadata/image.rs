@@ -19,7 +19,7 @@ use super::records::{
 };
 use crate::topic_config::TopicConfig;
 
-mod apply;
+pub(crate) mod apply;
 
 pub use apply::ApplyError;
 

@@ -1,14 +1,12 @@
 //! The metadata plane: records, the image they build, and what changed from one image to the next.
 
 mod delta;
-mod image;
-mod records;
+pub(crate) mod image;
+pub(crate) mod records;
 mod wire;
 
 pub use delta::{Change, Delta};
 pub use image::{ApplyError, Image, Partition, Topic};
-#[doc(hidden)]
-pub use records::fuzz_metadata_record;
 pub use records::{
     BrokerRegistrationRecord, ClusterIdentityRecord, DecodeError, MetadataRecord, PartitionRecord,
     RECORD_LEN_MAX, RECORD_VERSION, RemoveTopicRecord, TopicConfigRecord, TopicRecord,

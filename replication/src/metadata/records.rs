@@ -355,7 +355,7 @@ fn from_entries(
     Ok(configs)
 }
 
-/// Fuzz entry: whatever decodes must mean the same once written again.
+/// Entry for fuzzing: whatever decodes means the same once written again.
 #[doc(hidden)]
 pub fn fuzz_metadata_record(bytes: &[u8]) {
     if let Ok(record) = MetadataRecord::decode(bytes) {

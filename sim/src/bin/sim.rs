@@ -5,21 +5,25 @@
     reason = "each seed runs in a thread of its own, and the report names the time on the wall"
 )]
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use corrente_history::Class;
 use corrente_runtime::timer::now;
 use corrente_sim::campaign::Totals;
-use corrente_sim::checker::Class;
 use corrente_sim::plan::Plan;
 use corrente_sim::power_cut::{self, Planted, Report};
 use corrente_sim::trouble::Mode;
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
-const USAGE: &str = "usage: sim [--seeds N] [--from SEED] [--damage] [--plant FAULT | --negative-control] [--seed S]
+const USAGE: &str = "usage: sim [--seeds N] [--from SEED] [--damage] [--plant FAULT | --negative-control]
+           [--seed S [--history FILE]]
 
   --seeds N            how many seeds, 1000 unless told
   --from SEED          the first of them, 0 unless told
@@ -30,7 +34,8 @@ const USAGE: &str = "usage: sim [--seeds N] [--from SEED] [--damage] [--plant FA
                          unflushed-recovery   a start does not flush what it has found
                          retried-flushes      a flush that fails is made again, and its success believed
   --negative-control   the same as --plant ignored-flushes
-  --seed S             this seed alone, twice, with its plan and everything that was found";
+  --seed S             this seed alone, twice, with its plan and everything that was found
+  --history FILE       what its clients did and saw, for 'history check'";
 
 /// Runs at the same time.
 const WORKERS: usize = 2;
@@ -44,6 +49,7 @@ struct Options {
     from: u64,
     seeds: u64,
     alone: bool,
+    history: Option<PathBuf>,
     mode: Mode,
     planted: Planted,
 }
@@ -61,8 +67,14 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options =
-        Options { from: 0, seeds: 1_000, alone: false, mode: Mode::Failing, planted: Planted::Nothing };
+    let mut options = Options {
+        from: 0,
+        seeds: 1_000,
+        alone: false,
+        history: None,
+        mode: Mode::Failing,
+        planted: Planted::Nothing,
+    };
     while let Some(argument) = arguments.next() {
         let mut number = || {
             let value = arguments.next().ok_or(format!("{argument} needs a number"))?;
@@ -74,6 +86,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--seed" => {
                 options.from = number()?;
                 options.alone = true;
+            }
+            "--history" => {
+                options.history = Some(arguments.next().ok_or("--history needs a file")?.into());
             }
             "--damage" => options.mode = Mode::Lying,
             "--negative-control" => options.planted = Planted::IgnoredFlushes,
@@ -171,24 +186,26 @@ fn negative_verdict(options: &Options, failing: &[Outcome]) -> bool {
         failing.len(),
         options.seeds
     );
-    let classes = [Class::LostAck, Class::LostRead, Class::Divergence, Class::EndWentBack, Class::Unresolved];
     let found = |class| {
         let seeds = failing.iter().filter_map(|(_, report)| report.as_ref());
         seeds.filter(|report| report.violations.iter().any(|found| found.class == class)).count()
     };
-    for class in classes {
+    for class in Class::ALL.into_iter().filter(|class| found(*class) > 0) {
         println!("                 {} as {class:?}", found(class));
     }
     if let Some((first, _)) = failing.first() {
         println!("the first        seed {first}, after {} seeds", first - options.from + 1);
     }
-    let lost = found(Class::LostAck) + found(Class::LostRead);
-    if lost == 0 {
-        println!("FAILED: a fault was planted, and nothing was found missing");
-    } else {
+    let lost = Class::ALL.into_iter().any(|class| {
+        let is_loss = class.is_loss() || class == Class::LostRead;
+        is_loss && found(class) > 0
+    });
+    if lost {
         println!("passed: records are lost by the planted fault and the checker says so");
+    } else {
+        println!("FAILED: a fault was planted, and nothing was found missing");
     }
-    lost > 0
+    lost
 }
 
 fn print_failure(seed: u64, mode: Mode, report: Option<&Report>) {
@@ -199,7 +216,7 @@ fn print_failure(seed: u64, mode: Mode, report: Option<&Report>) {
             report.violations.iter().take(FINDINGS_SHOWN).for_each(|violation| println!("  {violation}"));
         }
     }
-    println!("  replay: scripts/sim{} --seed {seed}", if mode == Mode::Lying { " --damage" } else { "" });
+    println!("  replay: {}", Plan::draw(seed, mode).command());
 }
 
 /// One seed with all there is to say, and again: the same seed must give the same run.
@@ -210,10 +227,25 @@ fn examine(options: &Options) -> bool {
     first.violations.iter().for_each(|violation| println!("{violation}"));
     println!("{:#?}", Report { violations: Vec::new(), ..first.clone() });
     println!("{} findings", first.violations.len());
+    if let Some(file) = &options.history
+        && let Err(error) = write_history(options, file)
+    {
+        eprintln!("error: {}: {error}", file.display());
+        return false;
+    }
     let (_, second) = run(options.from, options.mode, options.planted);
     let same = second.is_some_and(|second| second.trace_hash == first.trace_hash);
     println!("the same seed again: {}", if same { "the same trace" } else { "ANOTHER TRACE" });
     same && first.violations.is_empty() == (options.planted == Planted::Nothing)
+}
+
+fn write_history(options: &Options, file: &Path) -> std::io::Result<()> {
+    let (plan, planted) = (Plan::draw(options.from, options.mode), options.planted);
+    let told = thread::spawn(move || power_cut::run_and_tell(&plan, planted)).join();
+    let (_, history) = told.map_err(|_| std::io::Error::other("the run panicked"))?;
+    let mut file = BufWriter::new(File::create(file)?);
+    history.lines().try_for_each(|line| writeln!(file, "{line}"))?;
+    file.flush()
 }
 
 /// What the broker and the client log, if `RUST_LOG` asks for it.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use corrente_protocol::fuzz::Choices;
 use corrente_protocol::ids::{NodeId, Offset, TopicId, TopicName, TopicPartition};
 
 use super::{Image, Partition, Topic, remove_topic};
@@ -277,4 +278,25 @@ pub(super) fn check_membership(record: &PartitionRecord) -> Result<(), ApplyErro
         return problem(format!("leader {leader} is not in its isr"));
     }
     Ok(())
+}
+
+/// Entry for fuzzing: a metadata log, each record behind its length in two bytes. A record is applied whole or not at
+/// all, the image stays one, and its own records say it again.
+#[doc(hidden)]
+pub fn fuzz_image(bytes: &[u8]) {
+    let mut choices = Choices::new(bytes);
+    let mut image = Image::new();
+    while !choices.is_empty() {
+        let Ok(record) = MetadataRecord::decode(choices.bytes()) else { continue };
+        let before = image.clone();
+        if let Err(error) = image.apply(&record) {
+            assert_eq!(image, before, "refused and yet applied: {error}");
+            continue;
+        }
+        image.invariants();
+        assert_eq!(image.end_offset().0, before.end_offset().0 + 1);
+        assert!(image.delta_since(&image).is_empty());
+    }
+    let rebuilt = Image::from_snapshot(image.end_offset(), image.to_records());
+    assert_eq!(rebuilt, Ok(image), "the records of an image are another image");
 }

@@ -1,0 +1,5 @@
+//! A whole broker, a client, and a stranger who says what it likes.
+
+#![no_main]
+
+corrente_fuzz::target!(corrente_sim::fuzz::broker, corrente_sim::fuzz::HELD_BASE);

@@ -1,0 +1,5 @@
+//! gzip as records are compressed with it.
+
+#![no_main]
+
+corrente_fuzz::target!(corrente_protocol::fuzz::codec_gzip);

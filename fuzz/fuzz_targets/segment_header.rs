@@ -1,0 +1,5 @@
+//! The first block of a segment.
+
+#![no_main]
+
+corrente_fuzz::target!(corrente_storage::fuzz::segment_header);

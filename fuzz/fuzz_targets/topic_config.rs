@@ -1,0 +1,5 @@
+//! The configs of a topic.
+
+#![no_main]
+
+corrente_fuzz::target!(corrente_replication::fuzz::topic_config);
