@@ -3,9 +3,9 @@
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{ShardId, TopicPartition};
 use corrente_replication::controller;
-use corrente_storage::{AppendError, Fenced, ReadError};
+use corrente_storage::{AppendError, DeleteRecordsError, Fenced, ReadError};
 
-use crate::partition::AppendRefusal;
+use crate::partition::{AppendRefusal, DeleteRefusal};
 use crate::shard::ShardStopped;
 
 /// Why a request, or one partition's part of it, was refused.
@@ -45,6 +45,7 @@ impl From<AppendRefusal> for Refusal {
     fn from(refusal: AppendRefusal) -> Refusal {
         let code = match &refusal {
             AppendRefusal::Batch(error) => error.error_code(),
+            AppendRefusal::Unkeyed { error, .. } => error.error_code(),
             AppendRefusal::UnexpectedEnd { .. } => ErrorCode::UnexpectedEndOffset,
             AppendRefusal::NotEnoughReplicas => ErrorCode::Busy,
             AppendRefusal::NotLeader => ErrorCode::NotLeader,
@@ -54,7 +55,26 @@ impl From<AppendRefusal> for Refusal {
             AppendRefusal::Log(AppendError::Empty | AppendError::OffsetsExhausted { .. }) => {
                 ErrorCode::InvalidRequest
             }
+            AppendRefusal::Log(AppendError::Quarantined { .. }) => ErrorCode::Damaged,
+            AppendRefusal::Log(AppendError::DiskFull { .. }) => ErrorCode::DiskFull,
             AppendRefusal::Log(AppendError::Closed) => ErrorCode::ShuttingDown,
+        };
+        Refusal::new(code, refusal.to_string())
+    }
+}
+
+impl From<DeleteRefusal> for Refusal {
+    fn from(refusal: DeleteRefusal) -> Refusal {
+        let code = match &refusal {
+            DeleteRefusal::OnlyCompacted => ErrorCode::PolicyViolation,
+            DeleteRefusal::BeyondHighWatermark { .. }
+            | DeleteRefusal::Log(DeleteRecordsError::OutOfRange { .. }) => ErrorCode::OffsetOutOfRange,
+            DeleteRefusal::NotLeader => ErrorCode::NotLeader,
+            DeleteRefusal::Quarantined { .. } => ErrorCode::Damaged,
+            DeleteRefusal::Fenced(_) => ErrorCode::LogFenced,
+            DeleteRefusal::Log(DeleteRecordsError::Unavailable { .. } | DeleteRecordsError::Io { .. }) => {
+                ErrorCode::StorageError
+            }
         };
         Refusal::new(code, refusal.to_string())
     }

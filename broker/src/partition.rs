@@ -10,18 +10,32 @@
 use std::cell::RefCell;
 use std::future;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use corrente_protocol::api::DeleteBefore;
+use corrente_protocol::compression::Compression;
 use corrente_protocol::frame::Durability;
 use corrente_protocol::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
-use corrente_protocol::record_batch::{self, BatchError, BatchLimits, ValidBatch};
+use corrente_protocol::record_batch::{self, BatchError, BatchLimits, KeyError, ValidBatch};
 use corrente_replication::leader_epoch::LeaderEpochs;
 use corrente_replication::replica::{Event, Replica};
 use corrente_replication::topic_config::TopicConfig;
 use corrente_runtime::executor::{Queue, Task, spawn_in};
+use corrente_runtime::offload::offload;
 use corrente_runtime::sync::{Budget, Watch};
 use corrente_runtime::timer::now;
-use corrente_storage::{Appended, Fenced, Log, ReadError};
+use corrente_storage::{
+    AppendError, Appended, DeleteRecordsError, Fenced, Health, Log, LogPolicy, ReadError,
+};
+
+/// Records of uncompressed batches up to this many bytes are looked at on the shard; that takes less than it does to
+/// ask a worker thread.
+const WALK_HERE_BYTES_MAX: usize = 64 * 1024;
+
+/// A batch for a compacted topic must not decompress to more: compaction would leave it as it is, and readers
+/// refuse it.
+const DECOMPRESSED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A partition that is open on this shard.
 pub struct Partition {
@@ -61,6 +75,9 @@ pub enum AppendRefusal {
     /// The bytes are no valid record batches.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// The topic is compacted, and a batch does not fit that. Batches count from 0.
+    #[error("batch {batch}: {error}")]
+    Unkeyed { batch: usize, error: KeyError },
     /// The writer expected another end of the log.
     #[error("the log ends at offset {actual}, the request expected {expected}")]
     UnexpectedEnd { expected: Offset, actual: Offset },
@@ -72,7 +89,30 @@ pub enum AppendRefusal {
     NotLeader,
     /// The log takes no more records.
     #[error(transparent)]
-    Log(#[from] corrente_storage::AppendError),
+    Log(#[from] AppendError),
+}
+
+/// Why no record was deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteRefusal {
+    /// The last record of each key is kept for ever.
+    #[error("cleanup.policy of the topic is compact alone, so the last record of every key is kept")]
+    OnlyCompacted,
+    /// Records that nobody could read yet.
+    #[error("offset {asked} is beyond the high watermark {high_watermark}")]
+    BeyondHighWatermark { asked: Offset, high_watermark: Offset },
+    /// This replica does not lead.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    /// The log is damaged.
+    #[error("the log is in quarantine: {reason}")]
+    Quarantined { reason: Arc<str> },
+    /// The log takes no more changes.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    /// The log refused, or its disk did.
+    #[error(transparent)]
+    Log(#[from] DeleteRecordsError),
 }
 
 /// What a read found.
@@ -92,6 +132,7 @@ impl Partition {
         let min_insync = config.min_insync_replicas(1);
         let mut replica = Replica::new(node, min_insync, LeaderEpochs::new(), log.log_end_offset());
         replica.step(now().as_nanos(), Event::BecomeLeader { epoch, log_end: log.log_end_offset() });
+        log.settle(replica.high_watermark());
         let partition = Rc::new(Partition {
             id,
             high_watermark: Watch::new(replica.high_watermark()),
@@ -114,11 +155,15 @@ impl Partition {
     /// a dropped future has appended everything or nothing.
     pub async fn append(
         &self,
-        bytes: &[u8],
+        bytes: &Bytes,
         expected_end: Option<Offset>,
     ) -> Result<Appended, AppendRefusal> {
         let limits = BatchLimits { batch_bytes_max: self.largest_batch() };
         let batches = record_batch::validate_batches(bytes, &limits)?;
+        let compacted = self.config.borrow().cleanup.compact;
+        if compacted {
+            check_keys(bytes, &batches).await?;
+        }
         if !self.replica.borrow().has_enough_in_sync() {
             return Err(AppendRefusal::NotEnoughReplicas);
         }
@@ -137,7 +182,7 @@ impl Partition {
             return Err(AppendRefusal::UnexpectedEnd { expected, actual });
         }
         if let Some(fenced) = self.log.is_fenced() {
-            return Err(corrente_storage::AppendError::from(fenced).into());
+            return Err(AppendError::from(fenced).into());
         }
         let epoch = self.leader_epoch().ok_or(AppendRefusal::NotLeader)?;
         let appended = self.log.append(epoch, bytes, batches).await?;
@@ -189,6 +234,36 @@ impl Partition {
         Ok(Records { batches, high_watermark, log_start_offset: self.log.log_start_offset() })
     }
 
+    /// Deletes the records below an offset, and says where the log begins now. Below the log start nothing
+    /// changes. Not cancel-safe: dropped, the log may begin at either offset.
+    pub async fn delete_records(&self, before: DeleteBefore) -> Result<Offset, DeleteRefusal> {
+        let high_watermark = self.high_watermark();
+        let before = match before {
+            DeleteBefore::Offset(asked) if asked > high_watermark => {
+                return Err(DeleteRefusal::BeyondHighWatermark { asked, high_watermark });
+            }
+            DeleteBefore::Offset(asked) => asked,
+            DeleteBefore::HighWatermark => high_watermark,
+        };
+        if !self.config.borrow().cleanup.delete {
+            return Err(DeleteRefusal::OnlyCompacted);
+        }
+        if self.leader_epoch().is_none() {
+            return Err(DeleteRefusal::NotLeader);
+        }
+        match self.log.health() {
+            Health::Sound => {}
+            Health::Fenced(reason) => return Err(Fenced { reason }.into()),
+            Health::Quarantined(reason) => return Err(DeleteRefusal::Quarantined { reason }),
+        }
+        let from = self.log.log_start_offset();
+        let start = self.log.delete_records_before(before).await?;
+        if start > from {
+            tracing::info!(partition = %self.id, %from, to = %start, "records were deleted on request");
+        }
+        Ok(start)
+    }
+
     /// Whether a read from `from` would find something or be refused, that is, need not wait.
     pub fn has_news_for(&self, from: Offset) -> bool {
         from < self.high_watermark() || from > self.log.log_end_offset()
@@ -225,8 +300,8 @@ impl Partition {
     }
 
     /// Follows a change of the topic's configuration.
-    pub fn set_config(&self, config: TopicConfig, segment_bytes: u64) {
-        self.log.set_segment_bytes(segment_bytes);
+    pub fn set_config(&self, config: TopicConfig, policy: LogPolicy) {
+        self.log.set_policy(policy);
         self.config.replace(config);
     }
 
@@ -244,6 +319,7 @@ impl Partition {
         self.observe_log();
         let actions = self.replica.borrow_mut().step(now().as_nanos(), Event::Flushed { end: flushed });
         if let Some(high_watermark) = actions.high_watermark {
+            self.log.settle(high_watermark);
             self.high_watermark.set(high_watermark);
         }
         self.invariants();
@@ -268,6 +344,23 @@ impl Partition {
     }
 }
 
+/// Whether every record can be compacted. Decompressing takes a core for itself, away from the shard; so no more
+/// memory is taken for it at a time than there are such cores.
+async fn check_keys(bytes: &Bytes, batches: &[ValidBatch]) -> Result<(), AppendRefusal> {
+    let compressed = |batch: &ValidBatch| batch.header.attributes.compression() != Ok(Compression::None);
+    let slices: Vec<Bytes> = batches.iter().map(|batch| bytes.slice(batch.range.clone())).collect();
+    let walk = move || {
+        slices.iter().enumerate().try_for_each(|(batch, slice)| {
+            record_batch::check_keys(slice, DECOMPRESSED_BYTES_MAX)
+                .map_err(|error| AppendRefusal::Unkeyed { batch, error })
+        })
+    };
+    match bytes.len() > WALK_HERE_BYTES_MAX || batches.iter().any(compressed) {
+        true => offload(walk).await,
+        false => walk(),
+    }
+}
+
 /// The watch closes when the log is fenced or closed; this is the second case.
 fn closed() -> Fenced {
     Fenced { reason: "the partition is closed".into() }
@@ -289,6 +382,8 @@ async fn follow_flushes(partition: std::rc::Weak<Partition>, log: Log) {
                 partition.observe_flush(flushed);
                 seen = flushed;
             }
+            // The log is closed, as when its topic is deleted: no fault, and nothing comes any more.
+            Err(_) if log.is_fenced().is_none() => return partition.high_watermark.close(),
             Err(reason) => return partition.observe_fence(&reason),
         }
     }

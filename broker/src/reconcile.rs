@@ -6,8 +6,8 @@ use std::sync::Arc;
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
 use corrente_replication::metadata::{Change, Delta, Topic};
-use corrente_replication::topic_config::SEGMENT_BYTES;
-use corrente_storage::{FoundLog, Log, RecoveryError};
+use corrente_replication::topic_config::{CompactionConfig, SEGMENT_BYTES, TimestampType, TopicConfig};
+use corrente_storage::{CompactionPolicy, CreateError, FoundLog, Health, Log, LogPolicy, RecoveryError};
 
 use crate::error::Refusal;
 use crate::partition::{Partition, Terms};
@@ -21,25 +21,34 @@ const FRAME_OVERHEAD: usize = 4 * 1024;
 /// unavailable and leaves the others alone.
 pub async fn apply(shard: &Rc<Shard>, directory: Arc<Directory>, delta: &Delta) {
     shard.set_directory(directory.clone());
+    let mut created = false;
     for (id, change) in &delta.partitions {
         match change {
             Change::Vanished => remove(shard, *id).await,
-            Change::Appeared if directory.home(*id) == Some(shard.id) => create(shard, *id).await,
+            Change::Appeared if directory.home(*id) == Some(shard.id) => {
+                created = true;
+                create(shard, *id).await;
+            }
             Change::Changed => follow_election(shard, *id),
             Change::Appeared => {}
         }
     }
+    // A log that no checkpoint knows would be made anew, empty, if its drive were gone at the next start.
+    if created && let Err(error) = shard.storage.checkpoint_now().await {
+        tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
+    }
     for (topic, _) in delta.topics.iter().filter(|(_, change)| **change == Change::Changed) {
         let Some(topic) = directory.image.topic(*topic) else { continue };
         for partition in shard.partitions_of(topic.id()) {
-            partition.set_config(topic.config().clone(), segment_bytes(shard, topic));
+            partition.set_config(topic.config().clone(), log_policy(shard, topic));
         }
     }
 }
 
 async fn create(shard: &Rc<Shard>, id: TopicPartition) {
-    let slot = match shard.storage.create_log(id, shard.storage.emptiest_dir()).await {
+    let slot = match shard.storage.place_log(id).await {
         Ok(log) => lead(shard, id, log),
+        Err(error @ CreateError::NoRoom) => unavailable(id, ErrorCode::DiskFull, &error),
         Err(error) => unavailable(id, ErrorCode::StorageError, &error),
     };
     shard.insert(id, slot);
@@ -81,6 +90,10 @@ async fn open_found(shard: &Rc<Shard>, found: FoundLog) {
             if recovered.truncated_bytes > 0 {
                 tracing::info!(partition = %id, ?recovered, "cut a torn tail: none of it was acknowledged");
             }
+            if let Health::Quarantined(reason) = log.health() {
+                tracing::error!(partition = %id, %reason, "the log is in quarantine: what is whole is read, \
+                                                           nothing is appended or removed");
+            }
             lead(shard, id, log)
         }
         Err(error) => {
@@ -98,9 +111,15 @@ fn lost_log(shard: &Rc<Shard>, lost: &FoundLog) -> Slot {
     // What is known of it must survive the checkpoints of this start.
     shard.storage.keep_closed(lost);
     let end = lost.checkpoint.map_or(Offset(0), |entry| entry.flushed_offset);
-    let line =
-        format!("log {} was flushed up to offset {end} and is gone: is a data directory missing?", lost.id);
-    unavailable(lost.id, ErrorCode::Damaged, &line)
+    let gone = format!("log {} was flushed up to offset {end} and is gone", lost.id);
+    let mut failed = shard.storage.drives().into_iter().filter(|drive| drive.failed.is_some()).peekable();
+    if failed.peek().is_none() {
+        let line = format!("{gone}: is a data directory missing?");
+        return unavailable(lost.id, ErrorCode::Damaged, &line);
+    }
+    let dirs: Vec<String> = failed.map(|drive| drive.path.display().to_string()).collect();
+    let line = format!("{gone}: data directory {} cannot be used", dirs.join(" or "));
+    unavailable(lost.id, ErrorCode::StorageError, &line)
 }
 
 async fn remove(shard: &Rc<Shard>, id: TopicPartition) {
@@ -132,7 +151,7 @@ fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
         let gone = format!("partition {id} is not in the metadata");
         return Slot::Unavailable(Refusal::new(ErrorCode::UnknownTopicOrPartition, gone));
     };
-    log.set_segment_bytes(segment_bytes(shard, topic));
+    log.set_policy(log_policy(shard, topic));
     Slot::Serving(Partition::lead(
         log,
         Terms {
@@ -145,8 +164,25 @@ fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
     ))
 }
 
+/// A topic's configs as its logs understand them.
+fn log_policy(shard: &Shard, topic: &Topic) -> LogPolicy {
+    let TopicConfig { segment_ms, cleanup, retention_ms, retention_bytes, compaction, .. } = *topic.config();
+    let CompactionConfig { min_lag_ms, max_lag_ms, delete_retention_ms, dirty_ratio_ppm } = compaction;
+    let compaction = CompactionPolicy { min_lag_ms, max_lag_ms, delete_retention_ms, dirty_ratio_ppm };
+    LogPolicy {
+        segment_bytes: segment_bytes(shard, topic),
+        segment_ms,
+        delete: cleanup.delete,
+        retention_ms,
+        retention_bytes,
+        uses_reserve: false,
+        compaction: cleanup.compact.then_some(compaction),
+        append_time: topic.config().timestamp_type == TimestampType::LogAppendTime,
+    }
+}
+
 /// The topic's own setting, or the node's where the topic has none.
-fn segment_bytes(shard: &Shard, topic: &Topic) -> u64 {
+pub fn segment_bytes(shard: &Shard, topic: &Topic) -> u64 {
     match topic.configs().contains_key(SEGMENT_BYTES) {
         true => topic.config().segment_bytes,
         false => shard.config.log.segment_bytes.0,

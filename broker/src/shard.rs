@@ -21,7 +21,7 @@ use corrente_storage::Storage;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::controller::ControllerHandle;
-use crate::error::Refusal;
+use crate::error::{Refusal, stopped, unknown_partition};
 use crate::listener::Arrival;
 use crate::memory::MemoryBudgets;
 use crate::partition::Partition;
@@ -237,6 +237,32 @@ impl Shard {
         };
         self.send(shard, Message::Run(Box::new(task))).await?;
         answer.await.map_err(|_| ShardStopped(shard))
+    }
+
+    /// Has `work` done with a partition on its home, here or one hop away, and waits for the outcome.
+    ///
+    /// Refused where the partition is not known, is not served, or its shard has stopped. Dropping the future
+    /// does not stop work that a sibling has begun.
+    pub async fn at_home<T, W, F>(self: &Rc<Shard>, id: TopicPartition, work: W) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        W: FnOnce(Rc<Partition>) -> F + Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + 'static,
+    {
+        match self.place(id) {
+            Place::Here(slot) => work(slot.serving()?).await,
+            Place::There(home) => {
+                let done = self.run_at(home, move |home| async move {
+                    match home.place(id) {
+                        Place::Here(slot) => work(slot.serving()?).await,
+                        // It moved or vanished while the question was on its way.
+                        Place::There(_) | Place::Unknown => Err(unknown_partition(id)),
+                    }
+                });
+                done.await.unwrap_or_else(|gone| Err(stopped(gone)))
+            }
+            Place::Unknown => Err(unknown_partition(id)),
+        }
     }
 
     /// Puts a message into a shard's mailbox, waiting for room.

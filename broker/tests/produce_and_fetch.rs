@@ -3,55 +3,14 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Client, batch, story};
-use corrente_protocol::api::{
-    FetchPartition, FetchPartitionResponse, FetchRequest, ListOffsetsPartition, ListOffsetsRequest,
-    OffsetSpec, ProducePartition, ProducePartitionResponse, ProduceRequest,
-};
+use common::{Client, append, batch, fetch, produce, story, values};
+use corrente_protocol::api::{FetchRequest, ListOffsetsPartition, ListOffsetsRequest, OffsetSpec};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
-use corrente_protocol::ids::{Offset, PartitionIndex, ShardId, TopicId};
-use corrente_protocol::record_batch::RecordBatches;
+use corrente_protocol::ids::{Offset, PartitionIndex, ShardId};
 use corrente_runtime::executor::spawn;
 use corrente_runtime::timer::{now, sleep};
 use std::time::Duration;
-
-fn produce(topic: TopicId, partition: u32, batches: Bytes) -> ProduceRequest {
-    let partition = PartitionIndex(partition);
-    ProduceRequest {
-        partitions: vec![ProducePartition { topic, partition, expected_end_offset: None, batches }],
-    }
-}
-
-async fn append(
-    client: &mut Client,
-    topic: TopicId,
-    partition: u32,
-    values: &[&[u8]],
-) -> ProducePartitionResponse {
-    let mut response = client.call(&produce(topic, partition, batch(values))).await;
-    response.partitions.remove(0)
-}
-
-fn fetch(topic: TopicId, partition: u32, offset: u64, max_wait_ms: u32) -> FetchRequest {
-    let part = FetchPartition {
-        topic,
-        partition: PartitionIndex(partition),
-        offset: Offset(offset),
-        max_bytes: 1 << 20,
-        leader_epoch: None,
-    };
-    FetchRequest { max_wait_ms, min_bytes: 1, max_bytes: 1 << 20, partitions: vec![part] }
-}
-
-fn values(response: &FetchPartitionResponse) -> Vec<(u64, Bytes)> {
-    let batches = response.batches.iter().cloned().flat_map(RecordBatches::new);
-    let records = batches.flat_map(|batch| batch.expect("intact").records(1 << 20).expect("readable"));
-    records
-        .map(|record| record.expect("decodes"))
-        .map(|r| (r.offset.0, r.value.unwrap_or_default()))
-        .collect()
-}
 
 #[test]
 fn what_is_acknowledged_can_be_read_from_any_shard() {

@@ -4,11 +4,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BROKER, Client, batch, config, run, start};
+use common::{BROKER, Client, append, config, fetch, run, start, tell};
 use corrente_broker::{Config, Node as Broker};
-use corrente_protocol::api::{FetchPartition, FetchRequest, ProducePartition, ProduceRequest};
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::ids::{Offset, PartitionIndex, ShardId, TopicId};
+use corrente_protocol::ids::{Offset, ShardId, TopicId};
 use corrente_runtime::sim::{Node, World, WorldConfig};
 use corrente_runtime::timer::{now, sleep};
 
@@ -18,38 +17,16 @@ fn two_drives() -> Config {
     config
 }
 
-fn tell<T: 'static, Fut>(world: &World, node: &Node, what: impl FnOnce() -> Fut + 'static) -> T
-where
-    Fut: Future<Output = T> + 'static,
-{
-    let mut told = node.spawn(what);
-    run(world, || told.is_finished());
-    told.take_output().expect("told to its end")
-}
-
 async fn fill(partitions: u32) -> TopicId {
     let mut client = Client::connect(ShardId(0)).await;
     let topic = client.create_topic("kept", partitions).await;
     for partition in 0..partitions {
-        let part = ProducePartition {
-            topic,
-            partition: PartitionIndex(partition),
-            expected_end_offset: None,
-            batches: batch(&[b"acknowledged"]),
-        };
-        let response = client.call(&ProduceRequest { partitions: vec![part] }).await;
-        assert_eq!(response.partitions[0].error, ErrorCode::None);
+        let response = append(&mut client, topic, partition, &[b"acknowledged"]).await;
+        assert_eq!(response.error, ErrorCode::None);
     }
     // Long enough for the checkpoint to know of it.
     sleep(Duration::from_millis(500)).await;
     topic
-}
-
-fn fetch(topic: TopicId, partition: u32, offset: u64, max_wait_ms: u32) -> FetchRequest {
-    let partition = PartitionIndex(partition);
-    let part =
-        FetchPartition { topic, partition, offset: Offset(offset), max_bytes: 1 << 20, leader_epoch: None };
-    FetchRequest { max_wait_ms, min_bytes: 1, max_bytes: 1 << 20, partitions: vec![part] }
 }
 
 /// The refusal of a start, or `None` if it served.

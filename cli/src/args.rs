@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, completions, consume, produce, serve, topic};
+use crate::commands::{bench, completions, consume, log, produce, serve, topic};
 use crate::output::Output;
 
 /// Corrente: a durable event streaming platform.
@@ -42,6 +42,9 @@ pub enum Command {
     Topic(topic::TopicCommand),
     Produce(produce::ProduceArgs),
     Consume(consume::ConsumeArgs),
+    /// Verify, show and repair the files of a broker that does not run.
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Measure a broker.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -92,6 +95,15 @@ mod tests {
             "corrente produce t --format json",
             "corrente consume t --from earliest --until-end --partition 0 --format %k",
             "corrente consume t --from 17 --format json",
+            "corrente consume t --from @1764064800000",
+            "corrente consume t --from @2025-11-25T10:00:00Z --until-end",
+            "corrente consume t --from @-15m",
+            "corrente topic offsets t",
+            "corrente topic offsets t --at @-1h -o json",
+            "corrente topic offsets t --at max-timestamp",
+            "corrente topic delete-records t --before end --yes",
+            "corrente topic delete-records t --partition 0 --partition 2 --before 17 --dry-run",
+            "corrente topic delete-records t --before @2025-11-25T10:00:00+01:00 -y -o jsonl",
             "corrente bench produce --records 10 --record-size 256 --batch-records 1 --rate 100 --topic t \
              --partitions 1 --cpus 1 --json f",
             "corrente bench produce --duration 5s --closed-loop",
@@ -99,6 +111,11 @@ mod tests {
             "corrente bench consume --duration 5s --rate 1000 --record-size 100 --batch-records 10 --partitions 2 \
              --cpus 0",
             "corrente bench consume --closed-loop",
+            "corrente log verify d",
+            "corrente log verify d e/topics/x/0 --first-data-dir d -o jsonl",
+            "corrente log dump d --segment 17 --from 20 --max 5 --records -o json",
+            "corrente log repair d --plan",
+            "corrente log repair d --yes",
             "corrente completions bash",
         ] {
             if let Err(error) = parse(line) {
@@ -117,8 +134,15 @@ mod tests {
             "corrente produce t --durability maybe",
             "corrente produce t --header novalue",
             "corrente consume t --from yesterday",
+            "corrente consume t --from @yesterday",
+            "corrente consume t --from @-15",
+            "corrente topic offsets t --at 17",
+            "corrente topic delete-records t",
+            "corrente topic delete-records t --before latest",
             "corrente consume t --format %q",
             "corrente serve --placement glued",
+            "corrente log verify",
+            "corrente log repair d --plan --yes",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

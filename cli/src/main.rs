@@ -8,9 +8,11 @@
 
 mod args;
 mod commands;
+mod confirm;
 mod format;
 mod input;
 mod json_record;
+mod moment;
 mod output;
 mod progress;
 mod row;

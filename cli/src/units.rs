@@ -32,7 +32,7 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
         .and_then(|bytes| usize::try_from(bytes).map_err(|_| format!("'{text}' is too large")))
 }
 
-/// `30s`, `500ms`, `2m`, `1h`; a plain number is seconds.
+/// `30s`, `500ms`, `2m`, `1h`, `7d`; a plain number is seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, suffix) = split_number(text);
     let unit_ns = match suffix {
@@ -42,7 +42,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1_000_000_000,
         "m" | "min" => 60 * 1_000_000_000,
         "h" => 3_600 * 1_000_000_000,
-        _ => return Err(format!("unknown unit '{suffix}': use ms, s, m or h")),
+        "d" => 24 * 3_600 * 1_000_000_000,
+        _ => return Err(format!("unknown unit '{suffix}': use ms, s, m, h or d")),
     };
     scaled(number, unit_ns).map(Duration::from_nanos)
 }
@@ -118,6 +119,7 @@ mod tests {
         assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1_500)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("1d"), Ok(Duration::from_secs(86_400)));
         assert!(parse_duration("1 fortnight").is_err());
         assert!(parse_duration("1.2.3s").is_err());
     }

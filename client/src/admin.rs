@@ -1,10 +1,11 @@
-//! Topics: create, change, look at.
+//! Topics and their records: create, change, look at, delete.
 
 use std::sync::Arc;
 
 use corrente_protocol::api::{
-    AddPartitionsRequest, AlterTopicRequest, CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest,
-    MetadataResponse, OffsetSpec, PartitionDescription, TopicConfigEntry, TopicMetadata,
+    AddPartitionsRequest, AlterTopicRequest, CreateTopicRequest, DeleteBefore, DeleteTopicRequest,
+    DescribeTopicRequest, MetadataResponse, OffsetSpec, PartitionDescription, TopicConfigEntry,
+    TopicMetadata,
 };
 use corrente_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName};
 use futures_util::future::try_join_all;
@@ -50,9 +51,10 @@ pub struct TopicDescription {
 pub struct PartitionOffset {
     /// The partition.
     pub partition: u32,
-    /// The offset asked for.
+    /// The offset asked for; the high watermark where no record is as late as was asked.
     pub offset: Offset,
-    /// Timestamp of the record there, in milliseconds since the Unix epoch, where the question was about timestamps.
+    /// Timestamp of the record there, in milliseconds since the Unix epoch, where the question was about timestamps and
+    /// there is such a record.
     pub timestamp_ms: Option<i64>,
 }
 
@@ -178,7 +180,7 @@ impl Admin {
         metadata(&self.link, Some(Vec::new()), self.link.request_timeout).await
     }
 
-    /// Configuration, partitions and sizes of a topic.
+    /// Configuration, partitions, their sizes and states of a topic.
     ///
     /// # Errors
     /// `TopicNotFound`; `Timeout`.
@@ -194,7 +196,8 @@ impl Admin {
         }
     }
 
-    /// One offset of every partition of a topic, by index.
+    /// One offset of every partition of a topic, by index: where it begins or ends, or where a time does. Timestamps
+    /// need not be in order: `Timestamp` finds the first record that is late enough, whatever follows it.
     ///
     /// # Errors
     /// `TopicNotFound`; `Timeout`; what the broker says of the first partition that fails.
@@ -202,22 +205,54 @@ impl Admin {
         let topic = topic_name("list offsets", topic)?;
         let count =
             partition_count(&self.link, &topic).await.map_err(|error| error.operation("list offsets"))?;
-        try_join_all((0..count).map(|partition| self.list_offset(&topic, partition, spec))).await
+        try_join_all((0..count).map(|partition| self.find_offset(topic.clone(), partition, spec))).await
     }
 
-    async fn list_offset(
+    /// One offset of one partition; see [`list_offsets`](Admin::list_offsets).
+    ///
+    /// # Errors
+    /// `TopicNotFound`, for the partition too; `Timeout`; what else the broker says.
+    pub async fn list_offset(
         &self,
-        topic: &TopicName,
+        topic: &str,
         partition: u32,
         spec: OffsetSpec,
     ) -> Result<PartitionOffset, Error> {
-        let request =
-            CallRequest::ListOffsets { topic: topic.clone(), partition: PartitionIndex(partition), spec };
+        self.find_offset(topic_name("list offsets", topic)?, partition, spec).await
+    }
+
+    async fn find_offset(
+        &self,
+        topic: TopicName,
+        partition: u32,
+        spec: OffsetSpec,
+    ) -> Result<PartitionOffset, Error> {
+        let request = CallRequest::ListOffsets { topic, partition: PartitionIndex(partition), spec };
         match self.call(request).await? {
             CallResponse::Offset(found) => {
                 Ok(PartitionOffset { partition, offset: found.offset, timestamp_ms: found.timestamp_ms })
             }
             other => Err(unexpected("list offsets", &other)),
+        }
+    }
+
+    /// Deletes the oldest records of a partition, and returns the offset at which it begins now. It begins there for
+    /// good once this has returned. Where it began later already, nothing changes.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` beyond the high watermark; `Refused` if the topic is compacted and not deleted from;
+    /// `TopicNotFound`; `Timeout`.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partition: u32,
+        before: DeleteBefore,
+    ) -> Result<Offset, Error> {
+        let topic = topic_name("delete records", topic)?;
+        let request = CallRequest::DeleteRecords { topic, partition: PartitionIndex(partition), before };
+        match self.call(request).await? {
+            CallResponse::RecordsDeleted(log_start_offset) => Ok(log_start_offset),
+            other => Err(unexpected("delete records", &other)),
         }
     }
 

@@ -25,7 +25,8 @@ use crate::transport::Link;
 /// it was. After an error the partition concerned is left alone and the others go on; when none is left, the
 /// stream ends.
 ///
-/// Records of one partition come in order. Partitions that the topic gets later are not read.
+/// Records of one partition come in order, with gaps in their offsets where compaction took some. Partitions that the
+/// topic gets later are not read.
 #[derive(Debug)]
 pub struct Consumer {
     link: Arc<Link>,
@@ -112,8 +113,9 @@ impl ConsumerBuilder {
         self
     }
 
-    /// What to do when the position lies outside the log. Default: an error.
-    pub fn out_of_range(mut self, policy: OutOfRange) -> ConsumerBuilder {
+    /// What to do when the position lies outside the log, as after retention or a deletion that passed it. Default:
+    /// [`OutOfRange::Fail`].
+    pub fn on_out_of_range(mut self, policy: OutOfRange) -> ConsumerBuilder {
         self.out_of_range = policy;
         self
     }

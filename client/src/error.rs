@@ -32,7 +32,7 @@ pub enum ErrorKind {
     UnsupportedVersion,
     /// The caller asked for something that cannot be: a bad name, count, configuration or record.
     InvalidRequest,
-    /// The broker could not write or read its disk.
+    /// The broker could not write or read its disk, or has no room left on it.
     Storage,
     /// The broker or the log was replaced by a newer one.
     Fenced,
@@ -104,6 +104,11 @@ impl Error {
                     | ErrorCode::Internal
             )
         )
+    }
+
+    /// The partition it is about, where it is about one.
+    pub fn concerns_partition(&self) -> Option<u32> {
+        self.0.partition
     }
 
     /// How often the operation was tried.
@@ -221,7 +226,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::FencedLeaderEpoch
         | ErrorCode::UnknownLeaderEpoch => ErrorKind::NotLeader,
         ErrorCode::RequestTimedOut => ErrorKind::Timeout,
-        ErrorCode::StorageError => ErrorKind::Storage,
+        ErrorCode::StorageError | ErrorCode::DiskFull => ErrorKind::Storage,
         ErrorCode::LogFenced => ErrorKind::Fenced,
         ErrorCode::Busy => ErrorKind::Busy,
         ErrorCode::ShuttingDown => ErrorKind::Disconnected,
@@ -292,6 +297,7 @@ mod tests {
             "produce orders/3 at 127.0.0.1:7400 failed after 4 attempts in 1.204 s: connection reset \
              (may have been applied)"
         );
+        assert_eq!(error.concerns_partition(), Some(3));
         assert!(error.is_retryable());
         assert!(error.maybe_applied());
     }

@@ -64,13 +64,14 @@ pub use core::completion::{BatchTicket, Receipt, ReceiptRange, Ticket};
 pub use core::fetch::{OutOfRange, StartOffset};
 pub use core::inbox::Batch;
 pub use corrente_protocol::api::{
-    MetadataResponse, NodeEndpoint, OffsetSpec, PartitionDescription, PartitionMetadata, TopicConfigEntry,
-    TopicMetadata,
+    DeleteBefore, MetadataResponse, NodeEndpoint, OffsetSpec, PartitionDescription, PartitionMetadata,
+    PartitionState, TopicConfigEntry, TopicMetadata,
 };
 pub use corrente_protocol::compression::Compression;
 pub use corrente_protocol::error_code::ErrorCode;
 pub use corrente_protocol::frame::Durability;
 pub use corrente_protocol::ids::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
+pub use corrente_protocol::partitioner::partition_for_key;
 pub use corrente_protocol::record::{Header, RecordView};
 pub use corrente_protocol::record_batch::RecordBatchBuilder;
 pub use error::{Error, ErrorKind};

@@ -134,7 +134,7 @@ async fn errors_say_what_and_where() {
     assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
     assert!(consumer.next_batch().await.expect("no error").is_none(), "no partition is left");
     let consumer =
-        client.consumer().topic("t").from(StartOffset::At(Offset(5))).out_of_range(OutOfRange::Earliest);
+        client.consumer().topic("t").from(StartOffset::At(Offset(5))).on_out_of_range(OutOfRange::Earliest);
     let mut consumer = consumer.build().await.expect("a consumer");
     let _ = producer.send_and_wait(Record::value("x")).await.expect("acknowledged");
     assert_eq!(consumer.next_record().await.expect("no error").expect("no end").offset, Offset(0));

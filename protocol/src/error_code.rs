@@ -98,6 +98,7 @@ error_codes! {
     AuthenticationRequired = 28, false, "the connection has to authenticate first";
     NotAuthorized = 29, false, "the connection's principal may not do this";
     Internal = 30, false, "the broker broke a rule of its own";
+    DiskFull = 31, true, "the data directory has less free space than its reserve";
 }
 
 impl fmt::Display for ErrorCode {

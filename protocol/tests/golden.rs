@@ -82,6 +82,7 @@ fn golden() -> BTreeMap<String, Vec<u8>> {
         put(&format!("{api}.request.v0"), &request);
         put(&format!("{api}.response.v0"), &response);
     }
+    put("describe_topic.response.v0.quarantined", &body(&quarantined_topic()));
     let error = ErrorResponse { error: ErrorCode::Busy, message: Some("no room".to_owned()) };
     put("error.response", &body(&error));
 
@@ -232,7 +233,7 @@ fn bodies() -> Vec<(ApiKey, Vec<u8>, Vec<u8>)> {
             },
             &AlterTopicResponse { error: ErrorCode::None, message: None },
         ),
-        describe_topic(),
+        pair(&DescribeTopicRequest { name: "orders".to_owned() }, &described_topic()),
         pair(
             &AddPartitionsRequest { name: "orders".to_owned(), total: 16, validate_only: false },
             &AddPartitionsResponse {
@@ -240,6 +241,7 @@ fn bodies() -> Vec<(ApiKey, Vec<u8>, Vec<u8>)> {
                 message: Some("there are 32 already".to_owned()),
             },
         ),
+        delete_records(),
     ]
 }
 
@@ -344,9 +346,8 @@ fn metadata() -> (ApiKey, Vec<u8>, Vec<u8>) {
     pair(&request, &response)
 }
 
-fn describe_topic() -> (ApiKey, Vec<u8>, Vec<u8>) {
-    let request = DescribeTopicRequest { name: "orders".to_owned() };
-    let response = DescribeTopicResponse {
+fn described_topic() -> DescribeTopicResponse {
+    DescribeTopicResponse {
         error: ErrorCode::None,
         message: None,
         id: TOPIC,
@@ -366,7 +367,50 @@ fn describe_topic() -> (ApiKey, Vec<u8>, Vec<u8>) {
             size_bytes: 4_096,
             data_dir: "/var/lib/corrente".to_owned(),
             error: ErrorCode::None,
+            state: PartitionState::Online,
+            reason: None,
         }],
+    }
+}
+
+/// What the one partition looks like when it is damaged.
+fn quarantined_topic() -> DescribeTopicResponse {
+    let mut response = described_topic();
+    response.partitions[0].error = ErrorCode::Damaged;
+    response.partitions[0].state = PartitionState::Quarantined;
+    response.partitions[0].reason = Some("offsets 12 to 20 are damaged".to_owned());
+    response
+}
+
+fn delete_records() -> (ApiKey, Vec<u8>, Vec<u8>) {
+    let partition = |partition, before| DeleteRecordsPartition {
+        topic: TOPIC,
+        partition: PartitionIndex(partition),
+        before,
+    };
+    let request = DeleteRecordsRequest {
+        partitions: vec![
+            partition(0, DeleteBefore::Offset(Offset(42))),
+            partition(5, DeleteBefore::HighWatermark),
+        ],
+    };
+    let response = DeleteRecordsResponse {
+        partitions: vec![
+            DeleteRecordsPartitionResponse {
+                topic: TOPIC,
+                partition: PartitionIndex(0),
+                error: ErrorCode::OffsetOutOfRange,
+                message: Some("offset 42 is beyond the high watermark 40".to_owned()),
+                log_start_offset: Offset::ZERO,
+            },
+            DeleteRecordsPartitionResponse {
+                topic: TOPIC,
+                partition: PartitionIndex(5),
+                error: ErrorCode::None,
+                message: None,
+                log_start_offset: Offset(60),
+            },
+        ],
     };
     pair(&request, &response)
 }

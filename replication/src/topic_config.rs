@@ -1,189 +1,22 @@
-//! The configs of a topic: names, values, defaults, and which values this broker acts on.
+//! The configs of a topic, typed: what a user set, and defaults for the rest.
 //!
-//! Owns the one table. Never accepts a value that nothing acts on: a user who sets it would believe it.
-//! Names and meanings are Kafka's; `durability` is ours.
+//! Owns what the configs mean together. Never accepts a value that nothing acts on: a user who sets it would
+//! believe it. Names and meanings are Kafka's; `durability` is ours.
+
+mod error;
+mod table;
 
 use std::collections::BTreeMap;
 
 use corrente_protocol::frame::Durability;
 
-/// What values a config takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ValueKind {
-    /// A whole number, both bounds included.
-    Number {
-        /// The least value.
-        min: i64,
-        /// The largest value.
-        max: i64,
-    },
-    /// One of these words.
-    OneOf(&'static [&'static str]),
-}
-
-/// Which of the values the broker acts on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Honoured {
-    /// All of them.
-    Every,
-    /// This one alone; others are refused until something enforces them.
-    Only(&'static str),
-}
-
-/// One row of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConfigSpec {
-    /// The key.
-    pub key: &'static str,
-    /// What values it takes.
-    pub kind: ValueKind,
-    /// What holds where it is not set.
-    pub default: &'static str,
-    /// Which values the broker acts on.
-    pub honoured: Honoured,
-    /// What it does, in one sentence.
-    pub doc: &'static str,
-}
-
-/// The longest value, in bytes.
-pub const VALUE_LEN_MAX: usize = 64;
-
-/// The longest key for which a nearest known one is looked for, in bytes.
-const SUGGEST_KEY_LEN_MAX: usize = 64;
-
-const CLEANUP_POLICY: &str = "cleanup.policy";
-const COMPRESSION_TYPE: &str = "compression.type";
-const DURABILITY: &str = "durability";
-const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
-const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
-const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
-const RETENTION_BYTES: &str = "retention.bytes";
-const RETENTION_MS: &str = "retention.ms";
-/// The size in bytes at which a segment is followed by a new one.
-pub const SEGMENT_BYTES: &str = "segment.bytes";
-
-/// Every config that a topic has, by key.
-pub const TOPIC_CONFIGS: &[ConfigSpec] = &[
-    ConfigSpec {
-        key: CLEANUP_POLICY,
-        kind: ValueKind::OneOf(&["delete", "compact", "compact,delete", "delete,compact"]),
-        default: "delete",
-        honoured: Honoured::Only("delete"),
-        doc: "what happens to old segments: deleted by retention, or compacted by key",
-    },
-    ConfigSpec {
-        key: COMPRESSION_TYPE,
-        kind: ValueKind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
-        default: "producer",
-        honoured: Honoured::Only("producer"),
-        doc: "how batches are compressed on disk; producer keeps them as they were sent",
-    },
-    ConfigSpec {
-        key: DURABILITY,
-        kind: ValueKind::OneOf(&["received", "leader_flushed", "replicated", "isr_flushed"]),
-        default: "isr_flushed",
-        honoured: Honoured::Every,
-        doc: "the floor: no append is acknowledged before it reached this, whatever its request asked for",
-    },
-    ConfigSpec {
-        key: MAX_MESSAGE_BYTES,
-        kind: ValueKind::Number { min: 128, max: i32::MAX as i64 },
-        default: "1048588",
-        honoured: Honoured::Every,
-        doc: "the largest record batch in bytes, header included, as it is sent",
-    },
-    ConfigSpec {
-        key: MESSAGE_TIMESTAMP_TYPE,
-        kind: ValueKind::OneOf(&["CreateTime", "LogAppendTime"]),
-        default: "CreateTime",
-        honoured: Honoured::Only("CreateTime"),
-        doc: "whether a record keeps its producer's timestamp or takes the broker's",
-    },
-    ConfigSpec {
-        key: MIN_INSYNC_REPLICAS,
-        kind: ValueKind::Number { min: 1, max: i16::MAX as i64 },
-        // At replication factor 1; `TopicConfig::min_insync_replicas` knows the others.
-        default: "1",
-        honoured: Honoured::Every,
-        doc: "how many in-sync replicas an append needs; by default 1 of 1 and of 2, a majority of more",
-    },
-    ConfigSpec {
-        key: RETENTION_BYTES,
-        kind: ValueKind::Number { min: -1, max: i64::MAX },
-        default: "-1",
-        honoured: Honoured::Only("-1"),
-        doc: "how many bytes a partition keeps; -1 keeps all",
-    },
-    ConfigSpec {
-        key: RETENTION_MS,
-        kind: ValueKind::Number { min: -1, max: i64::MAX },
-        // Kafka's default is 7 days. A default that nothing enforces would be untrue.
-        default: "-1",
-        honoured: Honoured::Only("-1"),
-        doc: "how many milliseconds a record is kept; -1 keeps it for ever",
-    },
-    ConfigSpec {
-        key: SEGMENT_BYTES,
-        kind: ValueKind::Number { min: 1024 * 1024, max: i32::MAX as i64 },
-        default: "1073741824",
-        honoured: Honoured::Every,
-        doc: "the size in bytes at which a segment is sealed and the next one begun",
-    },
-];
-
-/// Why configs are refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// No such config, and perhaps one that is spelt alike.
-    #[error(
-        "unknown config {key:?}{}",
-        nearest.map(|nearest| format!(", did you mean {nearest:?}")).unwrap_or_default()
-    )]
-    UnknownKey {
-        /// The key, shortened if it is long.
-        key: String,
-        /// The known key that is spelt most alike.
-        nearest: Option<&'static str>,
-    },
-    /// A value that the config never takes.
-    #[error("config {key} is {value:?}, allowed is {allowed}")]
-    BadValue {
-        /// The key.
-        key: &'static str,
-        /// The value, shortened if it is long.
-        value: String,
-        /// What is allowed.
-        allowed: String,
-    },
-    /// A value that the config will take once the broker acts on it.
-    #[error("config {key} is {value:?}, which is not enforced yet, so only {only:?} is accepted")]
-    NotEnforced {
-        /// The key.
-        key: &'static str,
-        /// The value.
-        value: String,
-        /// The value that is acted on.
-        only: &'static str,
-    },
-    /// The largest batch does not fit the segment.
-    #[error("config max.message.bytes is {max_message_bytes}, more than segment.bytes {segment_bytes}")]
-    MessageLargerThanSegment {
-        /// The largest batch.
-        max_message_bytes: u64,
-        /// The segment's size.
-        segment_bytes: u64,
-    },
-    /// More in-sync replicas asked for than there are replicas.
-    #[error(
-        "config min.insync.replicas is {min_insync_replicas}, more than the replication factor {replication_factor}"
-    )]
-    MinInsyncAboveReplicationFactor {
-        /// In-sync replicas asked for.
-        min_insync_replicas: u32,
-        /// Replicas of each partition.
-        replication_factor: usize,
-    },
-}
+pub use error::ConfigError;
+use table::{
+    CLEANUP_POLICY, DELETE_RETENTION_MS, DURABILITY, MAX_COMPACTION_LAG_MS, MAX_MESSAGE_BYTES,
+    MESSAGE_TIMESTAMP_TYPE, MIN_CLEANABLE_DIRTY_RATIO, MIN_COMPACTION_LAG_MS, MIN_INSYNC_REPLICAS,
+    RETENTION_BYTES, RETENTION_MS, SEGMENT_MS, ppm,
+};
+pub use table::{ConfigSpec, Honoured, SEGMENT_BYTES, TOPIC_CONFIGS, VALUE_LEN_MAX, ValueKind, spec};
 
 /// The configs of one topic, typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,10 +25,53 @@ pub struct TopicConfig {
     pub durability_floor: Durability,
     /// The largest record batch in bytes, header included.
     pub max_message_bytes: u64,
+    /// Whose time a record carries.
+    pub timestamp_type: TimestampType,
     /// The size in bytes at which a segment is sealed.
     pub segment_bytes: u64,
+    /// The age at which a segment is sealed.
+    pub segment_ms: u64,
+    /// What happens to old segments.
+    pub cleanup: CleanupPolicy,
+    /// How long a record is kept where segments are deleted; `None` keeps it for ever.
+    pub retention_ms: Option<u64>,
+    /// How much a partition keeps where segments are deleted; `None` keeps all.
+    pub retention_bytes: Option<u64>,
+    /// How segments are compacted where they are.
+    pub compaction: CompactionConfig,
     /// As set; [`min_insync_replicas`](Self::min_insync_replicas) knows the default.
     min_insync_replicas: Option<u32>,
+}
+
+/// What happens to old segments; at least one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// They are deleted by age and size.
+    pub delete: bool,
+    /// The last record of each key is kept, others go.
+    pub compact: bool,
+}
+
+/// When records are compacted, and how long deletions stay visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// For so long a record is left alone.
+    pub min_lag_ms: u64,
+    /// After so long a record is compacted in any case.
+    pub max_lag_ms: u64,
+    /// For so long after its compaction a deletion can still be read.
+    pub delete_retention_ms: u64,
+    /// The part of a log that must be new for a compaction to be worth it, in millionths.
+    pub dirty_ratio_ppm: u32,
+}
+
+/// Whose time a record carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// That of the broker when it appended.
+    LogAppendTime,
 }
 
 impl TopicConfig {
@@ -203,16 +79,27 @@ impl TopicConfig {
     /// this broker does not know or does not act on.
     pub fn parse(configs: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         for (key, value) in configs {
-            check(spec(key)?, value)?;
+            spec(key)?.check(value)?;
         }
-        let value = |key| configs.get(key).map_or_else(|| default_of(key), String::as_str);
+        let values = Values { configs };
         let config = Self {
-            durability_floor: durability(value(DURABILITY))?,
-            max_message_bytes: number(MAX_MESSAGE_BYTES, value(MAX_MESSAGE_BYTES))?,
-            segment_bytes: number(SEGMENT_BYTES, value(SEGMENT_BYTES))?,
-            min_insync_replicas: match configs.get(MIN_INSYNC_REPLICAS) {
-                Some(value) => Some(number(MIN_INSYNC_REPLICAS, value)?),
-                None => None,
+            durability_floor: values.word(DURABILITY, |word| word.parse().ok())?,
+            max_message_bytes: values.number(MAX_MESSAGE_BYTES)?,
+            timestamp_type: values.word(MESSAGE_TIMESTAMP_TYPE, TimestampType::from_word)?,
+            segment_bytes: values.number(SEGMENT_BYTES)?,
+            segment_ms: values.number(SEGMENT_MS)?,
+            cleanup: values.word(CLEANUP_POLICY, CleanupPolicy::from_words)?,
+            retention_ms: values.limit(RETENTION_MS)?,
+            retention_bytes: values.limit(RETENTION_BYTES)?,
+            compaction: CompactionConfig {
+                min_lag_ms: values.number(MIN_COMPACTION_LAG_MS)?,
+                max_lag_ms: values.number(MAX_COMPACTION_LAG_MS)?,
+                delete_retention_ms: values.number(DELETE_RETENTION_MS)?,
+                dirty_ratio_ppm: values.word(MIN_CLEANABLE_DIRTY_RATIO, ppm)?,
+            },
+            min_insync_replicas: match configs.contains_key(MIN_INSYNC_REPLICAS) {
+                true => Some(values.number(MIN_INSYNC_REPLICAS)?),
+                false => None,
             },
         };
         config.check_together()?;
@@ -248,7 +135,51 @@ impl TopicConfig {
         if max_message_bytes > segment_bytes {
             return Err(ConfigError::MessageLargerThanSegment { max_message_bytes, segment_bytes });
         }
+        let CompactionConfig { min_lag_ms, max_lag_ms, .. } = self.compaction;
+        if min_lag_ms > max_lag_ms {
+            return Err(ConfigError::CompactionLags { min_lag_ms, max_lag_ms });
+        }
         Ok(())
+    }
+}
+
+impl CleanupPolicy {
+    fn from_words(words: &str) -> Option<Self> {
+        let names = |wanted| words.split(',').any(|word| word == wanted);
+        let policy = Self { delete: names("delete"), compact: names("compact") };
+        (policy.delete || policy.compact).then_some(policy)
+    }
+}
+
+impl TimestampType {
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "CreateTime" => Some(Self::CreateTime),
+            "LogAppendTime" => Some(Self::LogAppendTime),
+            _ => None,
+        }
+    }
+}
+
+/// Values that were checked against the table, and its defaults.
+struct Values<'a> {
+    configs: &'a BTreeMap<String, String>,
+}
+
+impl Values<'_> {
+    fn word<T>(&self, key: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, ConfigError> {
+        let spec = spec(key)?;
+        let value = self.configs.get(key).map_or(spec.default, String::as_str);
+        read(value).ok_or_else(|| spec.refuse(value))
+    }
+
+    fn number<N: std::str::FromStr>(&self, key: &str) -> Result<N, ConfigError> {
+        self.word(key, |value| value.parse().ok())
+    }
+
+    /// A limit, or none where it is -1.
+    fn limit(&self, key: &str) -> Result<Option<u64>, ConfigError> {
+        Ok(u64::try_from(self.number::<i64>(key)?).ok())
     }
 }
 
@@ -283,77 +214,6 @@ pub fn effective_configs(
         .collect()
 }
 
-/// The row of `key`, or a refusal that names the nearest known one.
-pub fn spec(key: &str) -> Result<&'static ConfigSpec, ConfigError> {
-    TOPIC_CONFIGS
-        .iter()
-        .find(|spec| spec.key == key)
-        .ok_or_else(|| ConfigError::UnknownKey { key: shown(key), nearest: nearest_key(key) })
-}
-
-fn check(spec: &ConfigSpec, value: &str) -> Result<(), ConfigError> {
-    let fits = value.len() <= VALUE_LEN_MAX
-        && match spec.kind {
-            ValueKind::Number { min, max } => value.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)),
-            ValueKind::OneOf(words) => words.contains(&value),
-        };
-    if !fits {
-        return Err(ConfigError::BadValue { key: spec.key, value: shown(value), allowed: allowed(spec) });
-    }
-    match spec.honoured {
-        Honoured::Only(only) if value != only => {
-            Err(ConfigError::NotEnforced { key: spec.key, value: value.to_owned(), only })
-        }
-        Honoured::Only(_) | Honoured::Every => Ok(()),
-    }
-}
-
-fn allowed(spec: &ConfigSpec) -> String {
-    match (spec.honoured, spec.kind) {
-        (Honoured::Only(only), _) => format!("{only} for now"),
-        (Honoured::Every, ValueKind::Number { min, max }) => format!("a whole number from {min} to {max}"),
-        (Honoured::Every, ValueKind::OneOf(words)) => format!("one of {}", words.join(", ")),
-    }
-}
-
-fn default_of(key: &str) -> &'static str {
-    TOPIC_CONFIGS.iter().find(|spec| spec.key == key).map_or("", |spec| spec.default)
-}
-
-fn bad_value(key: &str, value: &str) -> ConfigError {
-    match spec(key) {
-        Ok(spec) => ConfigError::BadValue { key: spec.key, value: shown(value), allowed: allowed(spec) },
-        Err(unknown) => unknown,
-    }
-}
-
-fn number<N: std::str::FromStr>(key: &str, value: &str) -> Result<N, ConfigError> {
-    value.parse().map_err(|_| bad_value(key, value))
-}
-
-fn durability(value: &str) -> Result<Durability, ConfigError> {
-    value.parse().map_err(|_| bad_value(DURABILITY, value))
-}
-
-fn nearest_key(key: &str) -> Option<&'static str> {
-    if key.len() > SUGGEST_KEY_LEN_MAX {
-        return None;
-    }
-    // Similarity is 1 for the same word and 0 for nothing in common; below 0.8 a hint misleads.
-    let similarity =
-        |spec: &ConfigSpec| strsim::jaro_winkler(&key.to_lowercase().replace(['_', '-'], "."), spec.key);
-    let nearest = TOPIC_CONFIGS.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    (similarity(nearest) >= 0.8).then_some(nearest.key)
-}
-
-/// At most the first 64 characters, so that a message stays one line.
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(64) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text.to_owned(),
-    }
-}
-
 /// Entry for fuzzing: lines of `key=value`, as a stranger would set them.
 #[doc(hidden)]
 pub fn fuzz_topic_config(bytes: &[u8]) {
@@ -379,29 +239,90 @@ pub fn fuzz_topic_config(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn parse(key: &str, value: &str) -> Result<TopicConfig, ConfigError> {
-        TopicConfig::parse(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+    fn parse_all(configs: &[(&str, &str)]) -> Result<TopicConfig, ConfigError> {
+        let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        TopicConfig::parse(&configs.collect())
     }
 
-    #[test]
-    fn the_table_is_sorted_and_accepts_its_own_defaults() {
-        assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.key < b.key));
-        for spec in TOPIC_CONFIGS {
-            assert_eq!(parse(spec.key, spec.default).err(), None, "{} refuses its default", spec.key);
-            if let Honoured::Only(only) = spec.honoured {
-                assert_eq!(spec.default, only, "{} defaults to what nothing enforces", spec.key);
-            }
-        }
+    fn parse(key: &str, value: &str) -> Result<TopicConfig, ConfigError> {
+        parse_all(&[(key, value)])
     }
 
     #[test]
     fn nothing_set_is_every_default() {
-        let config = TopicConfig::parse(&BTreeMap::new()).expect("defaults parse");
+        let config = parse_all(&[]).expect("defaults parse");
         assert_eq!(config.durability_floor, Durability::IsrFlushed);
         assert_eq!(config.max_message_bytes, 1_048_588);
         assert_eq!(config.segment_bytes, 1 << 30);
+        assert_eq!(config.segment_ms, 7 * DAY_MS);
+        assert_eq!(config.cleanup, CleanupPolicy { delete: true, compact: false });
+        assert_eq!((config.retention_ms, config.retention_bytes), (Some(7 * DAY_MS), None));
+        assert_eq!(config.timestamp_type, TimestampType::CreateTime);
+        let compaction = CompactionConfig {
+            min_lag_ms: 0,
+            max_lag_ms: i64::MAX as u64,
+            delete_retention_ms: DAY_MS,
+            dirty_ratio_ppm: 500_000,
+        };
+        assert_eq!(config.compaction, compaction);
         let min_insync: Vec<usize> = (1..=6).map(|factor| config.min_insync_replicas(factor)).collect();
         assert_eq!(min_insync, [1, 1, 2, 3, 3, 4]);
+    }
+
+    #[test]
+    fn each_key_moves_its_own_field() {
+        let default = parse_all(&[]).expect("defaults parse");
+        let only = |key, value, changed: fn(&mut TopicConfig)| {
+            let mut expected = default.clone();
+            changed(&mut expected);
+            assert_ne!(expected, default, "{key}");
+            assert_eq!(parse(key, value), Ok(expected), "{key}={value}");
+        };
+        only("cleanup.policy", "compact", |c| c.cleanup = CleanupPolicy { delete: false, compact: true });
+        for both in ["compact,delete", "delete,compact"] {
+            only("cleanup.policy", both, |c| c.cleanup = CleanupPolicy { delete: true, compact: true });
+        }
+        only("retention.ms", "-1", |c| c.retention_ms = None);
+        only("retention.ms", "0", |c| c.retention_ms = Some(0));
+        only("retention.bytes", "5", |c| c.retention_bytes = Some(5));
+        only("segment.ms", "1", |c| c.segment_ms = 1);
+        only("message.timestamp.type", "LogAppendTime", |c| c.timestamp_type = TimestampType::LogAppendTime);
+        only("min.cleanable.dirty.ratio", "0.25", |c| c.compaction.dirty_ratio_ppm = 250_000);
+        only("min.compaction.lag.ms", "9", |c| c.compaction.min_lag_ms = 9);
+        only("max.compaction.lag.ms", "9", |c| c.compaction.max_lag_ms = 9);
+        only("delete.retention.ms", "0", |c| c.compaction.delete_retention_ms = 0);
+    }
+
+    #[test]
+    fn values_out_of_their_bounds_are_refused_with_what_is_allowed() {
+        for (key, value) in [
+            ("retention.ms", "-2"),
+            ("retention.bytes", "9223372036854775808"),
+            ("segment.ms", "0"),
+            ("max.compaction.lag.ms", "0"),
+            ("min.compaction.lag.ms", "-1"),
+            ("delete.retention.ms", "1h"),
+            ("cleanup.policy", "compact, delete"),
+            ("cleanup.policy", ""),
+            ("message.timestamp.type", "createtime"),
+            ("min.cleanable.dirty.ratio", "1.1"),
+        ] {
+            let error = parse(key, value).expect_err("refused").to_string();
+            let begin = format!("config {key} is {value:?}, allowed is ");
+            assert!(error.starts_with(&begin), "{error}");
+        }
+    }
+
+    #[test]
+    fn compaction_must_not_be_late_before_it_may_begin() {
+        let lags = |min, max| parse_all(&[("min.compaction.lag.ms", min), ("max.compaction.lag.ms", max)]);
+        assert!(lags("7", "7").is_ok());
+        assert_eq!(
+            lags("8", "7").expect_err("refused").to_string(),
+            "config min.compaction.lag.ms is 8, more than max.compaction.lag.ms 7"
+        );
     }
 
     #[test]

@@ -145,8 +145,9 @@ pub struct DirEntry {
     pub len: u64,
 }
 
-/// Makes a directory and those above it that are missing; content with one that is there. Each new name
-/// is durable on return.
+/// Makes a directory and those above it that are missing; content with one that is there. Its name is
+/// durable on return with those above it that were made by this function, now or by an earlier process that was
+/// killed before it had flushed them.
 pub async fn create_dir_all(path: &Path) -> io::Result<()> {
     if driver::simulated() {
         driver::sim::file::create_dir_all(path).await
@@ -171,6 +172,16 @@ pub async fn rename(from: &Path, to: &Path) -> io::Result<()> {
         driver::sim::file::rename(from, to).await
     } else {
         driver::uring::file::rename(from, to).await
+    }
+}
+
+/// Gives the file `from` a second name, which must be free, in the same file system. Durable after [`sync_dir`] on
+/// the directory of `to`.
+pub async fn link(from: &Path, to: &Path) -> io::Result<()> {
+    if driver::simulated() {
+        driver::sim::file::link(from, to).await
+    } else {
+        driver::uring::file::link(from, to).await
     }
 }
 
@@ -227,6 +238,24 @@ pub async fn write_small(path: &Path, content: Vec<u8>) -> io::Result<()> {
         driver::sim::file::write_small(path, content).await
     } else {
         driver::uring::file::write_small(path, content).await
+    }
+}
+
+/// The room of the file system a path lies in, as an ordinary process may use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What it holds at most.
+    pub total_bytes: u64,
+    /// What may still be written; another process may take it first.
+    pub available_bytes: u64,
+}
+
+/// The room of the file system that `path`, which must be there, lies in.
+pub async fn space(path: &Path) -> io::Result<Space> {
+    if driver::simulated() {
+        driver::sim::file::space(path).await
+    } else {
+        driver::uring::file::space(path).await
     }
 }
 

@@ -29,5 +29,5 @@ mod node;
 mod world;
 
 pub use config::{CrashConfig, Delay, DiskConfig, NetworkConfig, WorldConfig};
-pub use node::{Disk, DiskCounters, Node, NodeTask};
+pub use node::{Damage, Disk, DiskCounters, DiskFault, FaultRule, Harm, Node, NodeTask, When};
 pub use world::{RunError, World};

@@ -9,13 +9,13 @@ use corrente_runtime::buffer::{AlignedBuf, BLOCK};
 use thiserror::Error;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::le::{put, take, u16_at, u32_at, u64_at};
+use crate::le::{i64_at, put, take, u16_at, u32_at, u64_at};
 use crate::position::{FilePosition, HeaderHash, Nonce, file_len};
 
 /// The one version written and read.
-pub(crate) const CHECKPOINT_VERSION: u16 = 1;
+pub(crate) const CHECKPOINT_VERSION: u16 = 2;
 /// Length of one entry.
-pub(crate) const ENTRY_LEN: usize = 96;
+pub(crate) const ENTRY_LEN: usize = 128;
 
 const FILE_MAGIC: [u8; 8] = *b"CORRCKPT";
 const FRAME_MAGIC: [u8; 4] = *b"CKFR";
@@ -46,6 +46,8 @@ pub struct CheckpointEntry {
     pub last_extent: FilePosition,
     /// The hash of that extent's header, or of the segment's header if it holds none.
     pub last_hash: HeaderHash,
+    /// The latest timestamp in that segment, up to `position`.
+    pub max_timestamp_ms: i64,
 }
 
 /// Whose checkpoint a file is.
@@ -180,6 +182,16 @@ impl CheckpointFile {
         }
         Ok(CheckpointFile { header, frames })
     }
+
+    /// Whether the bytes it was read from hold a frame behind the one that ended it: that one is rotten then, for a
+    /// frame that was not finished is never followed by another.
+    pub(crate) fn is_cut(&self, bytes: &[u8]) -> bool {
+        let last = self.frames.last().map_or(0, |(sequence, _)| *sequence);
+        (BLOCK..bytes.len()).step_by(BLOCK).any(|at| {
+            let frame = decode_frame(&bytes[at..], self.header.nonce, FilePosition(file_len(at)));
+            frame.is_some_and(|(sequence, ..)| sequence > last)
+        })
+    }
 }
 
 impl CheckpointEntry {
@@ -194,6 +206,7 @@ impl CheckpointEntry {
         put(out, 56, self.position.0.to_le_bytes());
         put(out, 64, self.last_extent.0.to_le_bytes());
         put(out, 72, self.last_hash.0.to_le_bytes());
+        put(out, 80, self.max_timestamp_ms.to_le_bytes());
     }
 
     fn decode(bytes: &[u8]) -> CheckpointEntry {
@@ -210,6 +223,7 @@ impl CheckpointEntry {
             position: FilePosition(u64_at(bytes, 56)),
             last_extent: FilePosition(u64_at(bytes, 64)),
             last_hash: HeaderHash(u64_at(bytes, 72)),
+            max_timestamp_ms: i64_at(bytes, 80),
         }
     }
 }
@@ -270,6 +284,7 @@ mod tests {
             position: FilePosition(n * 64),
             last_extent: FilePosition(n * 32),
             last_hash: HeaderHash(n ^ 2),
+            max_timestamp_ms: i64::try_from(n).unwrap(),
         }
     }
 
@@ -328,6 +343,20 @@ mod tests {
             torn[at] ^= 0x40;
             assert_eq!(CheckpointFile::decode(&torn), Err(CheckpointFault::Foreign), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_frame_behind_a_rotten_one_tells_it_from_a_torn_one() {
+        let frames = [(1, vec![entry(1)]), (2, vec![entry(2)]), (3, vec![entry(3)])];
+        let is_cut = |bytes: &[u8]| CheckpointFile::decode(bytes).unwrap().is_cut(bytes);
+        let mut bytes = file(&frames);
+        assert!(!is_cut(&bytes));
+        bytes[3 * BLOCK + 80] ^= 1;
+        assert!(!is_cut(&bytes), "the last one may be torn");
+        bytes[2 * BLOCK + 80] ^= 1;
+        assert!(!is_cut(&bytes));
+        bytes[3 * BLOCK + 80] ^= 1;
+        assert!(is_cut(&bytes));
     }
 
     #[test]

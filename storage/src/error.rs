@@ -7,6 +7,8 @@ use std::sync::Arc;
 use corrente_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 use thiserror::Error;
 
+use crate::drives::{Full, tells_of_a_failed_drive};
+
 /// A write or flush of the log failed once. Nothing can be appended to it any more in this run; what was
 /// flushed before can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -47,9 +49,63 @@ pub enum AppendError {
         /// The log end offset.
         end: Offset,
     },
+    /// Part of the log is damaged: it can be read where it is sound, and takes no more.
+    #[error("the log is in quarantine: {reason}")]
+    Quarantined {
+        /// What is damaged, in one line.
+        reason: Arc<str>,
+    },
+    /// The drive has less than its reserve left. Nothing is lost; appends go on once there is room again.
+    #[error(
+        "data directory {dir} has {available} bytes left, less than the reserve of {reserve}: delete records or \
+         topics, or give it more space"
+    )]
+    DiskFull {
+        /// The data directory.
+        dir: Arc<str>,
+        /// Bytes that are left.
+        available: u64,
+        /// Bytes that appends leave alone.
+        reserve: u64,
+    },
     /// The log is closed or deleted.
     #[error("the log is closed")]
     Closed,
+}
+
+impl From<Full> for AppendError {
+    fn from(Full { dir, available, reserve }: Full) -> Self {
+        AppendError::DiskFull { dir, available, reserve }
+    }
+}
+
+/// Why records were not deleted.
+#[derive(Debug, Error)]
+pub enum DeleteRecordsError {
+    /// Only what is settled among the replicas can be deleted.
+    #[error("offset {asked} is not in {start} to {end}")]
+    OutOfRange {
+        /// The offset asked for: the first one to keep.
+        asked: Offset,
+        /// The log start offset.
+        start: Offset,
+        /// The furthest offset that could be asked for.
+        end: Offset,
+    },
+    /// The log is fenced, in quarantine or closed; nothing of it is removed.
+    #[error("nothing is deleted: {reason}")]
+    Unavailable {
+        /// Why, in one line.
+        reason: Arc<str>,
+    },
+    /// The disk did not answer.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
 }
 
 /// Why nothing was read.
@@ -154,6 +210,18 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether a drive is the trouble, and not how it is used.
+    pub(crate) fn tells_of_a_failed_drive(&self) -> bool {
+        match self {
+            OpenError::DataDir { source, .. } | OpenError::Io { source, .. } => {
+                tells_of_a_failed_drive(source)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Why a log could not be made.
 #[derive(Debug, Error)]
 pub enum CreateError {
@@ -166,6 +234,9 @@ pub enum CreateError {
     /// The shard is closing.
     #[error("the storage is closed")]
     Closed,
+    /// Every data directory has failed or has less than its reserve left.
+    #[error("no data directory has room for another log")]
+    NoRoom,
     /// A file or directory could not be made.
     #[error("{path}: {source}")]
     Io {
@@ -227,6 +298,12 @@ impl<T> AtPath<T> for io::Result<T> {
 impl From<PathError> for CreateError {
     fn from(PathError { path, source }: PathError) -> Self {
         CreateError::Io { path, source }
+    }
+}
+
+impl From<PathError> for DeleteRecordsError {
+    fn from(PathError { path, source }: PathError) -> Self {
+        DeleteRecordsError::Io { path, source }
     }
 }
 

@@ -11,7 +11,7 @@ use corrente_protocol::ids::{LeaderEpoch, Offset};
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::le::{put, u16_at, u32_at, u64_at};
+use crate::le::{i64_at, put, u16_at, u32_at, u64_at};
 use crate::position::{BLOCK_BYTES, FilePosition, HeaderHash, Nonce, file_len};
 
 /// Length of an extent header.
@@ -19,7 +19,11 @@ pub(crate) const EXTENT_HEADER_LEN: usize = 64;
 /// Extents begin at multiples of this, so that a header never crosses a sector and can be looked for.
 pub(crate) const EXTENT_ALIGN: usize = 64;
 /// The one version written and read.
-pub(crate) const EXTENT_VERSION: u16 = 1;
+pub(crate) const EXTENT_VERSION: u16 = 2;
+/// The latest timestamp of what holds no records: before every other.
+pub(crate) const NO_TIMESTAMP: i64 = i64::MIN;
+/// The latest timestamp of what was not looked at: not before any other.
+pub(crate) const UNKNOWN_TIMESTAMP: i64 = i64::MAX;
 
 const MAGIC: [u8; 4] = *b"CEXT";
 const HASHED: usize = EXTENT_HEADER_LEN - 8;
@@ -34,10 +38,13 @@ pub(crate) struct ExtentHeader {
     pub(crate) body_len: u32,
     /// The epoch of every batch in it.
     pub(crate) leader_epoch: LeaderEpoch,
-    /// The first batch's base offset.
+    /// The first offset it stands for: where the extent before it ended. The first batch's base offset, or below
+    /// it where compaction took what was between.
     pub(crate) base_offset: Offset,
-    /// One past the last record's offset.
+    /// One past the last batch's last offset.
     pub(crate) end_offset: Offset,
+    /// The latest of its batches' max timestamps, in ms since 1970.
+    pub(crate) max_timestamp_ms: i64,
     /// The header before this one in the segment.
     pub(crate) prev: HeaderHash,
     /// XXH3 of the body.
@@ -79,6 +86,7 @@ impl ExtentHeader {
         put(out, 24, self.end_offset.0.to_le_bytes());
         put(out, 32, self.prev.0.to_le_bytes());
         put(out, 40, self.body_hash.to_le_bytes());
+        put(out, 48, self.max_timestamp_ms.to_le_bytes());
         let hash = xxh3_64_with_seed(&out[..HASHED], nonce.seed_at(position));
         put(out, HASHED, hash.to_le_bytes());
         HeaderHash(hash)
@@ -110,6 +118,7 @@ impl ExtentHeader {
             end_offset: Offset(u64_at(bytes, 24)),
             prev: HeaderHash(u64_at(bytes, 32)),
             body_hash: u64_at(bytes, 40),
+            max_timestamp_ms: i64_at(bytes, 48),
         };
         if header.body_len == 0 || header.base_offset >= header.end_offset {
             return Err(ExtentFault::Impossible {
@@ -193,10 +202,10 @@ mod tests {
     use super::*;
 
     fn arbitrary() -> impl Strategy<Value = (ExtentHeader, Nonce, FilePosition)> {
-        let header =
-            (1..u32::MAX, any::<u32>(), 0..u64::MAX / 2, 1..u64::MAX / 2, any::<u64>(), any::<u64>());
+        let offsets = (0..u64::MAX / 2, 1..u64::MAX / 2);
+        let header = (1..u32::MAX, any::<u32>(), offsets, any::<u64>(), any::<u64>(), any::<i64>());
         (header, any::<u64>(), 0..u64::MAX / 128).prop_map(|(fields, nonce, block)| {
-            let (body_len, epoch, base, count, prev, body_hash) = fields;
+            let (body_len, epoch, (base, count), prev, body_hash, max_timestamp_ms) = fields;
             let header = ExtentHeader {
                 body_len,
                 leader_epoch: LeaderEpoch(epoch),
@@ -204,6 +213,7 @@ mod tests {
                 end_offset: Offset(base + count),
                 prev: HeaderHash(prev),
                 body_hash,
+                max_timestamp_ms,
             };
             (header, Nonce(nonce), FilePosition(block * 64))
         })
@@ -253,6 +263,7 @@ mod tests {
             end_offset: Offset(1),
             prev: HeaderHash(0),
             body_hash: body_hash(&body, nonce, position),
+            max_timestamp_ms: 0,
         };
         assert_eq!(header.verify_body(&body, nonce, position), Ok(()));
         for at in 0..body.len() {

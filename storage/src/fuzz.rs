@@ -6,14 +6,16 @@ use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, Topic
 
 use crate::checkpoint::{CheckpointEntry, FileHeader, encode_frame};
 use crate::identity::Identity;
+use crate::log_start::encode as log_start_of;
 use crate::position::{FilePosition, HeaderHash, Nonce, buffer_len, file_len};
-use crate::segment::{PreviousSegment, SegmentHeader};
+use crate::segment::{PreviousSegment, Rewritten, RewrittenBy, SegmentHeader};
 use crate::segment_index::{POINT_EVERY, SegmentIndex};
 use crate::window::{SealedWindow, Window};
 
 pub use crate::checkpoint::fuzz_checkpoint as checkpoint;
 pub use crate::extent::fuzz_extent as extent;
 pub use crate::identity::fuzz_identity as identity;
+pub use crate::log_start::fuzz_log_start as log_start;
 pub use crate::scan::fuzz_chain as chain;
 pub use crate::segment::fuzz_segment_header as segment_header;
 pub use crate::segment_index::fuzz_segment_index as segment_index;
@@ -24,6 +26,7 @@ pub const ENTRIES: &[Entry] = &[
     ("checkpoint", checkpoint),
     ("extent", extent),
     ("identity", identity),
+    ("log_start", log_start),
     ("segment_header", segment_header),
     ("segment_index", segment_index),
 ];
@@ -43,8 +46,10 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("checkpoint", "deltas", checkpoint_of(&[3, 1, 0])),
         ("extent", "one", segment(&[300])),
         ("identity", "new", identity.encode()),
-        ("segment_header", "first", header(None)),
-        ("segment_header", "later", header(Some(Offset(0)))),
+        ("log_start", "moved", log_start_of(LOG, Offset(42))),
+        ("segment_header", "first", header(None, None)),
+        ("segment_header", "later", header(Some(Offset(0)), None)),
+        ("segment_header", "rewritten", header(Some(Offset(0)), Some(rewritten()))),
         ("segment_index", "empty", index(0)),
         ("segment_index", "some", index(9)),
     ]
@@ -57,7 +62,7 @@ fn segment(bodies: &[usize]) -> Vec<u8> {
     for (offset, len) in (0..).zip(bodies) {
         let front = before.as_ref().map_or_else(Default::default, SealedWindow::front_of_next);
         let mut window = Window::new(&front, Offset(offset), LeaderEpoch(1), *len);
-        window.gather(&vec![0xa5; *len], Offset(offset + 1));
+        window.gather(&vec![0xa5; *len], Offset(offset + 1), 1_767_225_600_000);
         let position = before.as_ref().map_or(START, |window| window.next_extent);
         let prev = before.as_ref().map_or(HeaderHash(1), |window| window.hash);
         let sealed = window.seal(position, Nonce(0), prev);
@@ -93,14 +98,16 @@ fn entry(number: u64) -> CheckpointEntry {
         position: START + 64 * number,
         last_extent: START,
         last_hash: HeaderHash(9),
+        max_timestamp_ms: 1_767_225_600_000,
     }
 }
 
-fn header(previous: Option<Offset>) -> Vec<u8> {
+fn header(previous: Option<Offset>, rewritten: Option<Rewritten>) -> Vec<u8> {
     let previous = previous.map(|base_offset| PreviousSegment {
         base_offset,
         end_position: START + 640,
         end_hash: HeaderHash(5),
+        max_timestamp_ms: 1_767_225_600_000,
     });
     let header = SegmentHeader {
         log: LOG,
@@ -109,14 +116,26 @@ fn header(previous: Option<Offset>) -> Vec<u8> {
         created_ms: 1_767_225_600_000,
         leader_epoch: LeaderEpoch(4),
         previous,
+        rewritten,
     };
     header.encode().0.to_vec()
+}
+
+fn rewritten() -> Rewritten {
+    Rewritten {
+        by: RewrittenBy::Compaction,
+        end_offset: Offset(90),
+        end_position: START + 640,
+        end_hash: HeaderHash(6),
+        max_timestamp_ms: 1_767_225_600_000,
+        last_epoch: LeaderEpoch(4),
+    }
 }
 
 fn index(points: u64) -> Vec<u8> {
     let mut index = SegmentIndex::default();
     for number in 0..points {
-        index.note(Offset(10 * number), START + POINT_EVERY * number);
+        index.note(Offset(10 * number), START + POINT_EVERY * number, 7);
     }
     index.encode(Nonce(0), FilePosition(1 << 30)).to_vec()
 }

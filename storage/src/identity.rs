@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::le::{i64_at, put, take, u16_at, u64_at};
 
 /// The version of everything below a data directory: the one written and read.
-pub(crate) const FORMAT_VERSION: u16 = 1;
+pub(crate) const FORMAT_VERSION: u16 = 2;
 /// Length of the file.
 pub(crate) const IDENTITY_LEN: usize = 64;
 

@@ -8,34 +8,53 @@
 
 mod checkpoint;
 mod checkpointer;
+mod checkpoints;
+mod compaction;
+mod drives;
 mod error;
 mod extent;
 #[doc(hidden)]
 pub mod fuzz;
 mod identity;
+pub mod inspect;
 mod layout;
 mod le;
 mod log;
+mod log_start;
+mod policy;
+mod pool;
 mod position;
 mod prewrite;
 mod read_ahead;
 mod read_slice;
 mod reader;
 mod recovery;
+pub mod repair;
+mod retention;
+mod rewriter;
 mod scan;
 mod segment;
 mod segment_index;
+mod segment_reader;
 mod shard;
 mod storage;
 mod tail_ring;
+mod timestamps;
+mod upkeep;
 mod window;
 mod writer;
 
 pub use checkpoint::CheckpointEntry;
-pub use error::{AppendError, CreateError, Fenced, OpenError, PathError, ReadError, RecoveryError};
-pub use layout::{FoundLog, NodeLayout};
-pub use log::{Appended, Log, LogId};
+pub use drives::DriveState;
+pub use error::{
+    AppendError, CreateError, DeleteRecordsError, Fenced, OpenError, PathError, ReadError, RecoveryError,
+};
+pub use layout::{FailedDir, FoundLog, NodeLayout};
+pub use log::{Appended, Health, Log, LogId};
+pub use policy::{CompactionPolicy, LogPolicy};
 pub use position::{FilePosition, HeaderHash, Nonce};
 pub use recovery::{Recovered, TailFound};
 pub use shard::StorageConfig;
 pub use storage::Storage;
+pub use timestamps::TimestampedOffset;
+pub use upkeep::UpkeepCounters;

@@ -12,19 +12,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use corrente_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
-use corrente_protocol::record_batch::{ValidBatch, stamp};
+use corrente_protocol::record_batch::{ValidBatch, stamp, stamp_append_time};
 use corrente_runtime::file::File;
 use corrente_runtime::sync::{Budget, Notify, Watch};
 use corrente_runtime::timer::{self, Instant};
 
 use crate::checkpoint::CheckpointEntry;
-use crate::error::{AppendError, Fenced, ReadError};
-use crate::position::{FilePosition, HeaderHash};
+use crate::drives::Drive;
+use crate::error::{AppendError, DeleteRecordsError, Fenced, ReadError};
+use crate::extent::NO_TIMESTAMP;
+use crate::policy::LogPolicy;
+use crate::position::{FilePosition, HeaderHash, file_len};
 use crate::prewrite::Prewrite;
 use crate::reader;
+use crate::retention;
 use crate::segment::{FIRST_EXTENT, Segment, segment_name};
 use crate::segment_index::SegmentIndex;
 use crate::shard::Shard;
+use crate::timestamps::{self, TimestampedOffset};
 use crate::window::Window;
 use crate::writer;
 
@@ -38,6 +43,19 @@ pub struct Appended {
     pub base_offset: Offset,
     /// One past the offset of the last.
     pub end_offset: Offset,
+    /// The time that all the records were given, in ms since 1970, if the log gives them one.
+    pub append_time_ms: Option<i64>,
+}
+
+/// Whether a log takes records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Sound,
+    /// A write or flush failed; what was flushed before can be read. The next start tries again.
+    Fenced(Arc<str>),
+    /// Something that was flushed is damaged; what is sound can be read. Repair ends it.
+    Quarantined(Arc<str>),
 }
 
 /// A handle on an open log. Cheap to clone; belongs to the shard that opened it.
@@ -48,13 +66,21 @@ pub(crate) struct LogInner {
     pub(crate) id: LogId,
     pub(crate) dir: PathBuf,
     pub(crate) shard: Rc<Shard>,
+    /// What it lies on.
+    pub(crate) drive: Rc<Drive>,
     pub(crate) state: RefCell<State>,
     /// The flushed offset; closed when the log is fenced or closed.
     pub(crate) flushed: Watch<Offset>,
-    /// The size at which the active segment is followed by a new one.
-    pub(crate) segment_bytes: Cell<u64>,
+    /// How it is kept.
+    pub(crate) policy: Cell<LogPolicy>,
+    /// Records below are settled: they may be removed, or compacted away. Its owner moves it.
+    pub(crate) settled_end: Cell<Offset>,
+    /// Held by whoever removes or rewrites segments: one at a time.
+    pub(crate) upkeep: Budget,
     /// Held by the append that gathers next: first come, first served.
     turn: Budget,
+    /// Held by whoever opens a segment by its name, or gives another file that name.
+    pub(crate) names: Budget,
     /// Rings when the growing window was taken, and when no append will succeed any more.
     pub(crate) room: Notify,
     /// Rings when the writer or the prewriter has stopped, or a prewritten range has grown.
@@ -92,6 +118,8 @@ pub(crate) struct State {
     pub(crate) index: SegmentIndex,
     pub(crate) closed: bool,
     pub(crate) fenced: Option<Fenced>,
+    /// What is damaged, if the log was opened for reading alone.
+    pub(crate) quarantined: Option<Arc<str>>,
 }
 
 /// Where the flushed part of the log ends.
@@ -118,14 +146,19 @@ impl Log {
     pub(crate) fn new(id: LogId, dir: PathBuf, shard: Rc<Shard>, state: State) -> Log {
         state.invariants();
         let flushed = Watch::new(state.tail.flushed);
+        let drive = shard.drive_of(&dir).clone();
         Log(Rc::new(LogInner {
-            segment_bytes: Cell::new(shard.config.segment_bytes),
+            drive,
+            policy: Cell::new(LogPolicy::keep_all(shard.config.segment_bytes)),
+            settled_end: Cell::new(Offset::ZERO),
+            upkeep: Budget::new(1),
             id,
             dir,
             shard,
             state: RefCell::new(state),
             flushed,
             turn: Budget::new(1),
+            names: Budget::new(1),
             room: Notify::new(),
             quiet: Notify::new(),
         }))
@@ -141,9 +174,21 @@ impl Log {
         &self.0.dir
     }
 
-    /// Sets the size at which a segment is followed by a new one; the shard's setting holds until then.
-    pub fn set_segment_bytes(&self, bytes: u64) {
-        self.0.segment_bytes.set(bytes);
+    /// Sets how the log is kept; until then it keeps everything, in segments of the shard's size.
+    pub fn set_policy(&self, policy: LogPolicy) {
+        self.0.policy.set(policy);
+    }
+
+    /// How the log is kept.
+    pub fn policy(&self) -> LogPolicy {
+        self.0.policy.get()
+    }
+
+    /// Lets retention and compaction touch what lies below `end`, which is flushed, and never goes back: what is not
+    /// settled among the replicas must stay as it is.
+    pub fn settle(&self, end: Offset) {
+        assert!(end <= self.flushed_offset(), "settled to {end}, flushed to {}", self.flushed_offset());
+        self.0.settled_end.set(end.max(self.0.settled_end.get()));
     }
 
     /// Appends whole batches: `batches` says where they lie in `bytes`, which they fill without a gap.
@@ -167,6 +212,9 @@ impl Log {
             return Err(AppendError::TooLarge { len: bytes.len(), max });
         }
         let _turn = inner.turn.acquire(1).await;
+        if !inner.policy.get().uses_reserve {
+            inner.drive.take(file_len(bytes.len())).await?;
+        }
         loop {
             let room = inner.room.wait();
             if inner.may_gather(epoch, bytes.len())? {
@@ -200,6 +248,30 @@ impl Log {
         Err(fenced.unwrap_or_else(|| Fenced { reason: Arc::from("the log is closed") }))
     }
 
+    /// Deletes the records below `offset`, at most up to the settled end; says where the log starts now, durably. An
+    /// offset at or below the log start deletes nothing. Whole segments go at once, the rest with its segment. Not
+    /// cancel-safe: dropped, the log may start at either offset.
+    pub async fn delete_records_before(&self, offset: Offset) -> Result<Offset, DeleteRecordsError> {
+        retention::delete_before(&self.0, offset).await
+    }
+
+    /// The first record below `up_to`, which is flushed, with a timestamp of `at_ms` or later. Cancel-safe.
+    pub async fn offset_for_timestamp(
+        &self,
+        at_ms: i64,
+        up_to: Offset,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
+        timestamps::first_at(&self.0, at_ms, up_to).await
+    }
+
+    /// The record below `up_to`, which is flushed, with the latest timestamp; the first of several. Cancel-safe.
+    pub async fn offset_of_max_timestamp(
+        &self,
+        up_to: Offset,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
+        timestamps::latest(&self.0, up_to).await
+    }
+
     /// Reads whole batches, beginning with the one that holds `from`, ending at or before `up_to`, of about
     /// `max_bytes`: the first batch is returned whatever its size. Each element holds one or more batches
     /// back to back and shares memory with the log.
@@ -227,6 +299,16 @@ impl Log {
         self.0.state.borrow().fenced.clone()
     }
 
+    /// Whether the log takes records, and why not.
+    pub fn health(&self) -> Health {
+        let state = self.0.state.borrow();
+        match (&state.fenced, &state.quarantined) {
+            (Some(fenced), _) => Health::Fenced(fenced.reason.clone()),
+            (None, Some(reason)) => Health::Quarantined(reason.clone()),
+            (None, None) => Health::Sound,
+        }
+    }
+
     /// Whether the active segment's file is open. A log without traffic gives it up.
     pub fn is_at_rest(&self) -> bool {
         let state = self.0.state.borrow();
@@ -240,6 +322,9 @@ impl LogInner {
         let state = self.state.borrow();
         if let Some(fenced) = &state.fenced {
             return Err(fenced.clone().into());
+        }
+        if let Some(reason) = &state.quarantined {
+            return Err(AppendError::Quarantined { reason: reason.clone() });
         }
         if state.closed {
             return Err(AppendError::Closed);
@@ -265,13 +350,25 @@ impl LogInner {
         let records = batches.iter().map(|batch| u64::from(batch.record_count)).sum();
         let end_offset =
             base_offset.checked_add(records).ok_or(AppendError::OffsetsExhausted { end: base_offset })?;
+        let policy = self.policy.get();
+        let now_ms = timer::wall_clock_ms();
+        if state.growing.is_none() && state.is_aged(now_ms, policy.segment_ms) {
+            state.roll_at_next_window();
+        }
+        let append_time_ms = policy.append_time.then_some(now_ms);
+        let latest = batches.iter().map(|batch| batch.header.max_timestamp_ms).max();
+        let max_timestamp_ms = append_time_ms.or(latest).unwrap_or(NO_TIMESTAMP);
         let capacity = state.window_capacity.max(bytes.len());
         let window =
             state.growing.get_or_insert_with(|| Window::new(&state.front, base_offset, epoch, capacity));
-        let copy = window.gather(bytes, end_offset);
+        let copy = window.gather(bytes, end_offset, max_timestamp_ms);
         let mut next = base_offset;
         for batch in batches {
-            stamp(&mut copy[batch.range.clone()], next, epoch);
+            let copy = &mut copy[batch.range.clone()];
+            if let Some(append_time_ms) = append_time_ms {
+                stamp_append_time(copy, append_time_ms);
+            }
+            stamp(copy, next, epoch);
             next = next.saturating_add(u64::from(batch.record_count));
         }
         assert_eq!(next, end_offset, "batches end at {next}, the window at {end_offset}");
@@ -283,7 +380,35 @@ impl LogInner {
         if !was_writing {
             writer::start(self.clone());
         }
-        Ok(Appended { base_offset, end_offset })
+        Ok(Appended { base_offset, end_offset, append_time_ms })
+    }
+
+    /// Whether segments of it may be removed or rewritten.
+    pub(crate) fn takes_upkeep(&self) -> bool {
+        let state = self.state.borrow();
+        state.fenced.is_none() && state.quarantined.is_none() && !state.closed
+    }
+
+    /// Why not.
+    pub(crate) fn why_no_upkeep(&self) -> Arc<str> {
+        let state = self.state.borrow();
+        let fenced = state.fenced.as_ref().map(|fenced| fenced.reason.clone());
+        fenced.or_else(|| state.quarantined.clone()).unwrap_or_else(|| Arc::from("the log is closed"))
+    }
+
+    /// Puts one segment in the place of others that followed each other.
+    pub(crate) fn replace_segments(&self, old: &[Segment], new: Segment) {
+        {
+            let mut state = self.state.borrow_mut();
+            for segment in old {
+                let gone = state.segments.remove(&segment.base_offset).expect("a segment of this log");
+                state.sealed_bytes -= gone.end_position.0;
+            }
+            state.segments.insert(new.base_offset, new);
+            state.sealed_bytes += new.end_position.0;
+            state.invariants();
+        }
+        self.shard.read_ahead.forget(self.id);
     }
 
     /// Ends the log's writability for good; what was flushed can still be read.
@@ -326,6 +451,7 @@ impl LogInner {
             position: tail.position,
             last_extent: tail.last_extent,
             last_hash: tail.last_hash,
+            max_timestamp_ms: segment.max_timestamp_ms,
         }
     }
 }
@@ -359,7 +485,22 @@ impl State {
             index: SegmentIndex::default(),
             closed: false,
             fenced: None,
+            quarantined: None,
         }
+    }
+
+    /// Whether the active segment holds something, or will soon, and was made longer than `age_ms` ago.
+    pub(crate) fn is_aged(&self, now_ms: i64, age_ms: u64) -> bool {
+        let holds_records = self.tail.position > FIRST_EXTENT || self.frozen_end > self.tail.flushed;
+        let age = now_ms.saturating_sub(self.active_segment().created_ms);
+        holds_records && u64::try_from(age).is_ok_and(|age| age >= age_ms)
+    }
+
+    /// Has the next window open a new segment; none may be gathering.
+    pub(crate) fn roll_at_next_window(&mut self) {
+        assert!(self.growing.is_none(), "a window gathers for the present segment");
+        self.roll_due = true;
+        self.front = Bytes::new();
     }
 
     /// The segment being written.

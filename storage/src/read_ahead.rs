@@ -14,7 +14,7 @@ use corrente_runtime::sync::{Budget, Notify};
 use corrente_runtime::timer::{self, Instant};
 
 use crate::log::LogId;
-use crate::position::FilePosition;
+use crate::position::{FilePosition, Nonce};
 use crate::segment::Segment;
 use crate::segment_index::SegmentIndex;
 use crate::tail_ring::Stretch;
@@ -28,8 +28,8 @@ const INDEXES_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) stretches: Vec<Stretch>,
-    /// The segment they lie in, and where in it the next extent begins.
-    pub(crate) segment: Offset,
+    /// The life of the file they lie in, and where in it the next extent begins.
+    pub(crate) nonce: Nonce,
     pub(crate) next_position: FilePosition,
     /// Bytes of memory it keeps alive.
     pub(crate) cost: usize,
@@ -101,8 +101,8 @@ impl<T> Lru<T> {
 
 pub(crate) struct ReadAhead {
     chunks: RefCell<Lru<Rc<Chunk>>>,
-    files: RefCell<Lru<File>>,
-    indexes: RefCell<Lru<Rc<SegmentIndex>>>,
+    files: RefCell<Lru<(Nonce, File)>>,
+    indexes: RefCell<Lru<(Nonce, Rc<SegmentIndex>)>>,
     /// Chunks being read, by the offset they were asked for.
     loading: RefCell<BTreeSet<Key>>,
     /// Rings when one of them has been read, or not.
@@ -152,19 +152,29 @@ impl ReadAhead {
 
     pub(crate) fn file(&self, log: LogId, segment: &Segment) -> Option<File> {
         self.last_used.set(timer::now());
-        self.files.borrow_mut().touch((log, segment.base_offset)).cloned()
+        let mut files = self.files.borrow_mut();
+        let (nonce, file) = files.touch((log, segment.base_offset))?;
+        (*nonce == segment.nonce).then(|| file.clone())
     }
 
     pub(crate) fn insert_file(&self, log: LogId, segment: &Segment, file: File) {
-        self.files.borrow_mut().insert((log, segment.base_offset), file, 1);
+        self.files.borrow_mut().insert((log, segment.base_offset), (segment.nonce, file), 1);
     }
 
     pub(crate) fn index(&self, log: LogId, segment: &Segment) -> Option<Rc<SegmentIndex>> {
-        self.indexes.borrow_mut().touch((log, segment.base_offset)).cloned()
+        let mut indexes = self.indexes.borrow_mut();
+        let (nonce, index) = indexes.touch((log, segment.base_offset))?;
+        (*nonce == segment.nonce).then(|| index.clone())
     }
 
     pub(crate) fn insert_index(&self, log: LogId, segment: &Segment, index: Rc<SegmentIndex>) {
-        self.indexes.borrow_mut().insert((log, segment.base_offset), index, 1);
+        self.indexes.borrow_mut().insert((log, segment.base_offset), (segment.nonce, index), 1);
+    }
+
+    /// Forgets what is held open for a segment that is no more.
+    pub(crate) fn forget_segment(&self, log: LogId, base_offset: Offset) {
+        self.files.borrow_mut().remove((log, base_offset));
+        self.indexes.borrow_mut().remove((log, base_offset));
     }
 
     /// Forgets everything about a log.
@@ -221,8 +231,8 @@ mod tests {
     fn chunk(base: u64, end: u64) -> Rc<Chunk> {
         let stretch =
             Stretch { base_offset: Offset(base), end_offset: Offset(end), batches: Bytes::from_static(b"x") };
-        let segment = Offset(0);
-        Rc::new(Chunk { stretches: vec![stretch], segment, next_position: FilePosition(4096), cost: 10 })
+        let nonce = Nonce(7);
+        Rc::new(Chunk { stretches: vec![stretch], nonce, next_position: FilePosition(4096), cost: 10 })
     }
 
     #[test]

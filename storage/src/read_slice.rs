@@ -92,6 +92,10 @@ impl ReadSlice {
         if let Some(start) = start {
             self.push(bytes.slice(start..end), next);
         }
+        if outcome == Took::All {
+            // Where compaction took the last batches, nothing of them is left to say so.
+            self.next = stretch.end_offset;
+        }
         if self.next >= self.up_to || self.room == 0 { Took::Done } else { outcome }
     }
 

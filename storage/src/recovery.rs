@@ -2,7 +2,7 @@
 //!
 //! The rules, by where something is missing or wrong:
 //! - Below the checkpoint, or before a later segment, or before a later extent that is valid: it was flushed
-//!   once, so it is *damage*. Nothing is changed, the log is not opened.
+//!   once, so it is *damage*. Nothing is changed; the log is opened in quarantine, for reading alone.
 //! - Beyond all of these it was never acknowledged for all we can know: a *torn tail*. The log ends before it.
 //!
 //! Why going on after a torn tail is safe, whatever is left of it on the disk:
@@ -11,37 +11,43 @@
 //! 2. Recovery first flushes the file, so that what it reads next is durable and stays as it is, then walks
 //!    the extents. An extent that verifies whole is kept, acknowledged or not. The first that does not ends
 //!    the log.
+//!    The same goes for names: a process that was killed has perhaps given a file its name and not flushed it. If
+//!    the checkpoint does not know the last segment, or files are to be removed because of what others say, the
+//!    directory is flushed before anything is appended or removed.
 //! 3. If anything but zeros lies behind the end, the segment is never written again: the next append opens a
 //!    new one, with a nonce of its own. Its header names the old segment's end, so what lies behind it is
 //!    never looked at again.
 //! 4. If only zeros lie there, appends go on in place: no stale byte can ever be taken for an extent.
 //! 5. A crash before the next append finds the same bytes and comes to the same end.
 //!
+//! Segments may be missing or doubled for good reasons, and both are told from damage by what was made durable first:
+//! the log start, before segments below it are removed; a rewritten segment, whole, before those it stands for are.
+//! The checkpoint may not have heard of either yet, and may end in a segment that is gone.
+//!
 //! The work does not depend on how much data there is: sealed segments below the checkpoint are only looked
 //! at for their header and their length.
 
+mod found;
+mod quarantine;
+mod walk;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
-use corrente_protocol::ids::{LeaderEpoch, Offset};
-use corrente_runtime::buffer::{AlignedBuf, BLOCK};
-use corrente_runtime::executor::yield_if_needed;
-use corrente_runtime::file::{self, File, OpenOptions};
+use corrente_protocol::ids::Offset;
+use corrente_runtime::file;
 
 use crate::checkpoint::CheckpointEntry;
 use crate::error::{AtPath, PathError, RecoveryError};
-use crate::extent::{EXTENT_HEADER_LEN, ExtentFault, ExtentHeader};
+use crate::extent::NO_TIMESTAMP;
 use crate::log::{LogId, State, Tail};
-use crate::position::{FilePosition, buffer_len, file_len};
-use crate::scan::{BrokenChain, ChainEnd, Next, find_extent};
-use crate::segment::{FIRST_EXTENT, FileName, Segment, SegmentHeader, parse_name, segment_name};
+use crate::scan::ChainEnd;
+use crate::segment::{FIRST_EXTENT, Segment, index_name, segment_name};
 use crate::segment_index::SegmentIndex;
 use crate::shard::Shard;
-use crate::writer;
-
-/// Bytes read at a time while scanning.
-const SCAN_READ: usize = 1024 * 1024;
+use found::Found;
+use walk::{LogEnd, Scan};
 
 /// What recovery did for one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +65,10 @@ pub struct Recovered {
 pub enum TailFound {
     /// Nothing: appends go on in place.
     Clean,
-    /// A write that never completed: appends go on in a new segment.
+    /// A write that never completed, or what a recycled file held before: appends go on in a new segment.
     Torn,
+    /// Damage: the log is in quarantine, and nothing goes on.
+    Damaged,
 }
 
 /// Why a log is not opened, before it is known which log.
@@ -79,7 +87,8 @@ fn damaged(what: impl std::fmt::Display) -> Trouble {
     Trouble::Damaged(what.to_string())
 }
 
-/// Finds the log's state on disk. Changes nothing there but files that were never finished.
+/// Finds the log's state on disk. Removes files that were never finished, or that others stand for; changes nothing
+/// else, and nothing at all of a log that is damaged.
 pub(crate) async fn recover(
     shard: &Shard,
     id: LogId,
@@ -88,7 +97,12 @@ pub(crate) async fn recover(
 ) -> Result<(State, Recovered), RecoveryError> {
     match recover_log(shard, id, dir, checkpoint).await {
         Ok(recovered) => Ok(recovered),
-        Err(Trouble::Damaged(reason)) => Err(RecoveryError::Damaged { log: id, reason }),
+        Err(Trouble::Damaged(reason)) => {
+            match quarantine::recover(shard, id, dir, checkpoint, &reason).await? {
+                Some(recovered) => Ok(recovered),
+                None => Err(RecoveryError::Damaged { log: id, reason }),
+            }
+        }
         Err(Trouble::Io(error)) => Err(error.into()),
     }
 }
@@ -99,118 +113,77 @@ async fn recover_log(
     dir: &Path,
     checkpoint: Option<CheckpointEntry>,
 ) -> Result<(State, Recovered), Trouble> {
-    let names = list(dir).await?;
+    let mut names = found::list(dir).await?;
     let mut segments = Vec::new();
     for base_offset in &names.segments {
-        segments.push(look_at(id, dir, *base_offset).await?);
+        segments.push(found::look_at(id, dir, *base_offset).await?);
     }
+    let log_start = found::log_start_offset(id, dir, checkpoint).await?;
     if segments.is_empty() {
         if let Some(entry) = checkpoint {
             return Err(damaged(format!("no segment, the checkpoint ends in {}", entry.segment_base)));
         }
+        if log_start > Offset::ZERO {
+            return Err(damaged(format!("no segment, the log starts at {log_start}")));
+        }
         // It was being made when the node went down.
-        segments.push(make_first(id, dir).await?);
+        remove_unfinished(dir, &mut names).await?;
+        segments.push(found::make_first(id, dir).await?);
     }
-    check_links(&segments)?;
+    let superseded = found::take_superseded(&mut segments);
+    let expired = found::take_expired(&mut segments, log_start);
+    found::check_links(&segments, log_start)?;
+    let last = &segments.last().expect("there is at least one segment").segment;
+    let known = checkpoint.is_some_and(|entry| entry.nonce == last.nonce);
+    if !known || !superseded.is_empty() || !expired.is_empty() {
+        file::create_dir_all(dir).await.at(dir)?;
+        file::sync_dir(dir).await.at(dir)?;
+    }
     let start = starting_point(&segments, checkpoint)?;
     let mut scan = Scan {
         dir,
         extent_bytes_max: shard.config.extent_bytes_max(),
+        window_bytes_max: shard.config.window_bytes_max,
         scanned_bytes: 0,
         index: SegmentIndex::default(),
     };
     let end = scan.walk_segments(&segments, start, checkpoint).await?;
-    for unfinished in names.unfinished {
-        let path = dir.join(unfinished);
-        file::remove_file(&path).await.at(&path)?;
+    let end_offset = end.chain.next_offset;
+    if log_start > end_offset {
+        return Err(damaged(format!("the log starts at {log_start} and ends at {end_offset}")));
     }
-    let log_start_offset = segments[0].segment.base_offset;
-    let log_start_offset = checkpoint.map_or(log_start_offset, |entry| entry.log_start_offset);
+    remove_unfinished(dir, &mut names).await?;
+    for segment in superseded.iter().chain(&expired) {
+        remove_segment(dir, segment.base_offset).await?;
+    }
     let recovered = Recovered {
         scanned_bytes: scan.scanned_bytes,
         truncated_bytes: end.truncated_bytes,
         tail: if end.truncated_bytes > 0 { TailFound::Torn } else { TailFound::Clean },
     };
     let index = scan.index;
-    let mut state = end.into_state(&segments, log_start_offset, shard.config.segment_bytes);
+    let mut state = into_state(end, &segments, log_start, shard.config.segment_bytes);
     state.index = index;
     Ok((state, recovered))
 }
 
-struct Names {
-    segments: Vec<Offset>,
-    unfinished: Vec<String>,
-}
-
-async fn list(dir: &Path) -> Result<Names, PathError> {
-    let mut names = Names { segments: Vec::new(), unfinished: Vec::new() };
-    for entry in file::read_dir(dir).await.at(dir)? {
-        match parse_name(&entry.name) {
-            FileName::Segment(base_offset) => names.segments.push(base_offset),
-            FileName::Index(_) => {}
-            FileName::Unfinished => names.unfinished.push(entry.name),
-            FileName::Strange => {
-                tracing::warn!(path = %dir.join(&entry.name).display(), "not a segment: left alone");
-            }
-        }
-    }
-    names.segments.sort_unstable();
-    Ok(names)
-}
-
-/// A segment file as it lies there.
-struct Found {
-    segment: Segment,
-    epoch: LeaderEpoch,
-    file_len: u64,
-}
-
-async fn look_at(id: LogId, dir: &Path, base_offset: Offset) -> Result<Found, Trouble> {
-    let path = dir.join(segment_name(base_offset));
-    let file = File::open(&path, OpenOptions::READ).await.at(&path)?;
-    let file_len = file.len().await.at(&path)?;
-    let block = file.read_at(0, BLOCK).await.at(&path)?;
-    file.close().await.at(&path)?;
-    let (header, header_hash) = SegmentHeader::decode(&block, id, base_offset)
-        .map_err(|fault| damaged(format!("{}: {fault}", segment_name(base_offset))))?;
-    let segment = Segment {
-        base_offset,
-        nonce: header.nonce,
-        header_hash,
-        previous: header.previous,
-        end_position: FIRST_EXTENT,
-    };
-    Ok(Found { segment, epoch: header.leader_epoch, file_len })
-}
-
-async fn make_first(id: LogId, dir: &Path) -> Result<Found, PathError> {
-    let header = writer::first_header(id);
-    let (file, segment) = writer::create_segment(dir, &header).await?;
-    let path = dir.join(segment_name(header.base_offset));
-    file.close().await.at(&path)?;
-    Ok(Found { segment, epoch: header.leader_epoch, file_len: FIRST_EXTENT.0 })
-}
-
-/// Every segment but the first names the one before it, and that one is as long as it was then.
-fn check_links(segments: &[Found]) -> Result<(), Trouble> {
-    for pair in segments.windows(2) {
-        let (before, after) = (&pair[0], &pair[1]);
-        let name = segment_name(after.segment.base_offset);
-        let before_base = before.segment.base_offset;
-        let Some(previous) = after.segment.previous else {
-            return Err(damaged(format!("{name} is a first segment, but {before_base} lies before it")));
-        };
-        if previous.base_offset != before_base {
-            let expected = previous.base_offset;
-            return Err(damaged(format!("{name} follows segment {expected}, found {before_base} before it")));
-        }
-        if before.file_len < previous.end_position.0 {
-            let name = segment_name(before_base);
-            let end = previous.end_position;
-            return Err(damaged(format!("{name} has {} bytes, it ended at {end}", before.file_len)));
-        }
+/// Files that never got their names: nothing in them was ever relied on.
+async fn remove_unfinished(dir: &Path, names: &mut found::Names) -> Result<(), PathError> {
+    for unfinished in names.unfinished.drain(..) {
+        let path = dir.join(unfinished);
+        file::remove_file(&path).await.at(&path)?;
     }
     Ok(())
+}
+
+async fn remove_segment(dir: &Path, base_offset: Offset) -> Result<(), PathError> {
+    let path = dir.join(segment_name(base_offset));
+    file::remove_file(&path).await.at(&path)?;
+    let index = dir.join(index_name(base_offset));
+    match file::remove_file(&index).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at(&index),
+        _ => Ok(()),
+    }
 }
 
 /// Where to begin: the index of a segment, and the end of the chain in it that is known to be durable.
@@ -222,15 +195,30 @@ fn starting_point(
         return Ok((0, chain_start(&segments[0])));
     };
     let name = segment_name(entry.segment_base);
-    let first = &segments[0].segment;
-    if first.previous.is_some() && entry.log_start_offset < first.base_offset {
-        let (start, found) = (entry.log_start_offset, first.base_offset);
-        return Err(damaged(format!("the log starts at {start}, its first segment at {found}")));
-    }
-    let Some(at) = segments.iter().position(|found| found.segment.base_offset == entry.segment_base) else {
-        return Err(damaged(format!("{name} is missing, the checkpoint ends in it")));
+    let holds = |found: &Found| found.segment.base_offset <= entry.segment_base;
+    let Some(at) = segments.iter().rposition(holds) else {
+        // The log start lies beyond it: it was removed on purpose, and the checkpoint is the older of the two.
+        let (first, flushed) = (segments[0].segment.base_offset, entry.flushed_offset);
+        if first < flushed {
+            return Err(damaged(format!("{name} is missing, the checkpoint ends in it at offset {flushed}")));
+        }
+        return Ok((0, chain_start(&segments[0])));
     };
     let found = &segments[at];
+    if let Some(rewritten) = found.segment.rewritten {
+        // It stands for what the checkpoint knew, if it reaches as far.
+        let (end, flushed) = (rewritten.end_offset, entry.flushed_offset);
+        if end < flushed {
+            return Err(damaged(format!("{name} was rewritten up to offset {end}, {flushed} was flushed")));
+        }
+        return Ok(match segments.get(at + 1) {
+            Some(next) => (at + 1, chain_start(next)),
+            None => (at, chain_end(found)),
+        });
+    }
+    if found.segment.base_offset != entry.segment_base {
+        return Err(damaged(format!("{name} is missing, the checkpoint ends in it")));
+    }
     if entry.position == FIRST_EXTENT {
         // It held nothing then, and may have been replaced by another that begins at the same offset.
         return Ok((at, chain_start(found)));
@@ -249,6 +237,7 @@ fn starting_point(
         hash: entry.last_hash,
         next_offset: entry.flushed_offset,
         epoch: entry.leader_epoch,
+        max_timestamp_ms: entry.max_timestamp_ms,
     };
     Ok((at, chain))
 }
@@ -258,284 +247,55 @@ fn chain_start(found: &Found) -> ChainEnd {
         nonce: found.segment.nonce,
         position: FIRST_EXTENT,
         last_extent: FIRST_EXTENT,
-        hash: found.segment.header_hash,
+        hash: found.segment.chain_start(),
         next_offset: found.segment.base_offset,
         epoch: found.epoch,
+        max_timestamp_ms: NO_TIMESTAMP,
     }
 }
 
-/// The end of the log.
-struct LogEnd {
-    chain: ChainEnd,
-    /// The last block, up to the end.
-    front: Bytes,
-    truncated_bytes: u64,
+/// The end of a segment that was made whole and is the log's last.
+fn chain_end(found: &Found) -> ChainEnd {
+    let start = chain_start(found);
+    match found.segment.rewritten {
+        None => start,
+        Some(own) => ChainEnd {
+            position: own.end_position,
+            last_extent: own.end_position,
+            hash: own.end_hash,
+            next_offset: own.end_offset,
+            epoch: own.last_epoch.max(start.epoch),
+            max_timestamp_ms: own.max_timestamp_ms,
+            ..start
+        },
+    }
 }
 
-impl LogEnd {
-    fn into_state(self, segments: &[Found], log_start_offset: Offset, segment_bytes: u64) -> State {
-        let mut known: BTreeMap<Offset, Segment> = BTreeMap::new();
-        for (at, found) in segments.iter().enumerate() {
-            let next = segments.get(at + 1).and_then(|next| next.segment.previous);
-            let end_position = next.map_or(self.chain.position, |previous| previous.end_position);
-            known.insert(found.segment.base_offset, Segment { end_position, ..found.segment });
-        }
-        let last = segments.last().expect("there is at least one segment");
-        let tail = Tail {
-            flushed: self.chain.next_offset,
-            epoch: self.chain.epoch,
-            segment: last.segment.base_offset,
-            position: self.chain.position,
-            last_extent: self.chain.last_extent,
-            last_hash: self.chain.hash,
+fn into_state(end: LogEnd, segments: &[Found], log_start_offset: Offset, segment_bytes: u64) -> State {
+    let LogEnd { chain, front, truncated_bytes } = end;
+    let mut known: BTreeMap<Offset, Segment> = BTreeMap::new();
+    for (at, found) in segments.iter().enumerate() {
+        let (end_position, max_timestamp_ms) = match segments.get(at + 1) {
+            Some(next) => {
+                let sealed = found.sealed_end(next);
+                (sealed.position, sealed.max_timestamp_ms)
+            }
+            None => (chain.position, chain.max_timestamp_ms),
         };
-        let roll_due = self.truncated_bytes > 0 || self.chain.position.0 >= segment_bytes;
-        let front = if roll_due { Bytes::new() } else { self.front };
-        State::new(log_start_offset, known, tail, front, roll_due)
+        known.insert(found.segment.base_offset, Segment { end_position, max_timestamp_ms, ..found.segment });
     }
-}
-
-struct Scan<'a> {
-    dir: &'a Path,
-    extent_bytes_max: usize,
-    scanned_bytes: u64,
-    /// Extents seen in the segment that is being scanned.
-    index: SegmentIndex,
-}
-
-impl Scan<'_> {
-    /// Walks from the starting point to the end of the last segment.
-    async fn walk_segments(
-        &mut self,
-        segments: &[Found],
-        (at, mut chain): (usize, ChainEnd),
-        checkpoint: Option<CheckpointEntry>,
-    ) -> Result<LogEnd, Trouble> {
-        self.check_last_extent(&chain, segments[at].segment.base_offset).await?;
-        for (at, found) in segments.iter().enumerate().skip(at) {
-            self.index = SegmentIndex::default();
-            let name = segment_name(found.segment.base_offset);
-            let Some(next) = segments.get(at + 1) else {
-                return self.walk_last(found, chain, checkpoint).await;
-            };
-            let previous = next.segment.previous.expect("links were checked");
-            let file = self.open(&name, OpenOptions::READ).await?;
-            let (end, stop) = self.walk(&file, &name, chain, previous.end_position.0).await?;
-            if end.position != previous.end_position || end.hash != previous.end_hash {
-                let (found, expected) = (end.position, previous.end_position);
-                return Err(damaged(format!(
-                    "{name} verifies up to {found}, it ended at {expected}: {stop}"
-                )));
-            }
-            let follows = next.segment.base_offset;
-            if follows != end.next_offset {
-                let ended = end.next_offset;
-                return Err(damaged(format!("{name} ends at offset {ended}, the next begins at {follows}")));
-            }
-            chain = ChainEnd { epoch: end.epoch, ..chain_start(next) };
-        }
-        unreachable!("the last segment returns")
-    }
-
-    /// The last extent below the checkpoint is still the one it was.
-    async fn check_last_extent(&mut self, chain: &ChainEnd, base_offset: Offset) -> Result<(), Trouble> {
-        if chain.last_extent == chain.position {
-            return Ok(());
-        }
-        let name = segment_name(base_offset);
-        let file = self.open(&name, OpenOptions::READ).await?;
-        let block = self.read(&file, &name, chain.last_extent.block_start(), BLOCK).await?;
-        let header = block.get(chain.last_extent.in_block()..).filter(|rest| rest.len() >= EXTENT_HEADER_LEN);
-        let header = header.map(|bytes| ExtentHeader::decode(bytes, chain.nonce, chain.last_extent));
-        let at = chain.last_extent;
-        match header {
-            Some(Ok((header, hash))) if hash == chain.hash && header.next_position(at) == chain.position => {
-                Ok(())
-            }
-            Some(Err(fault)) => Err(damaged(format!("{name} at {at}, below the checkpoint: {fault}"))),
-            _ => Err(damaged(format!("{name} at {at} is not the extent the checkpoint knows"))),
-        }
-    }
-
-    /// Walks the segment that may have a torn tail.
-    async fn walk_last(
-        &mut self,
-        found: &Found,
-        chain: ChainEnd,
-        checkpoint: Option<CheckpointEntry>,
-    ) -> Result<LogEnd, Trouble> {
-        let name = segment_name(found.segment.base_offset);
-        let file = self.open(&name, OpenOptions::READ_WRITE).await?;
-        let (mut end, mut truncated_bytes) = self.find_end(&file, &name, chain, found.file_len).await?;
-        if end != chain || truncated_bytes > 0 {
-            // What is read and relied on must still be there after the next crash: flush, then read again.
-            file.sync_data().await.at(&self.dir.join(&name))?;
-            self.index = SegmentIndex::default();
-            (end, truncated_bytes) = self.find_end(&file, &name, chain, found.file_len).await?;
-        }
-        let front = self.front(&file, &name, end.position).await?;
-        if let Some(entry) = checkpoint {
-            let (flushed, found) = (entry.flushed_offset, end.next_offset);
-            assert!(found >= flushed, "the log ends at {found}, the checkpoint at {flushed}");
-        }
-        Ok(LogEnd { chain: end, front, truncated_bytes })
-    }
-
-    /// The end of the log in its last segment, and how many bytes of a torn tail lie behind.
-    async fn find_end(
-        &mut self,
-        file: &File,
-        name: &str,
-        chain: ChainEnd,
-        file_end: u64,
-    ) -> Result<(ChainEnd, u64), Trouble> {
-        let (end, stop) = self.walk(file, name, chain, file_end).await?;
-        if let Stop::Broken(broken) = stop {
-            return Err(damaged(format!("{name} at {}: {broken}", end.position)));
-        }
-        let truncated_bytes = self.look_behind(file, name, &end, file_end).await?;
-        Ok((end, truncated_bytes))
-    }
-
-    /// Follows the chain as far as it goes, at most to `file_end`.
-    async fn walk(
-        &mut self,
-        file: &File,
-        name: &str,
-        mut chain: ChainEnd,
-        file_end: u64,
-    ) -> Result<(ChainEnd, Stop), Trouble> {
-        let mut want = SCAN_READ;
-        loop {
-            let start = chain.position.block_start();
-            let len = want.next_multiple_of(BLOCK) + BLOCK;
-            let bytes = if start.0 < file_end {
-                self.read(file, name, start, len).await?
-            } else {
-                AlignedBuf::zeroed(0)
-            };
-            let available = bytes.len().min(buffer_len_or_max(file_end.saturating_sub(start.0)));
-            let file_ends = start.0 + file_len(available) >= file_end || bytes.len() < len;
-            let (next, stop) = self.walk_bytes(chain, start, &bytes[..available], file_ends);
-            chain = next;
-            match stop {
-                Stop::Needs(more) => want = more.max(SCAN_READ),
-                stop => return Ok((chain, stop)),
-            }
-            yield_if_needed().await;
-        }
-    }
-
-    /// Follows the chain through `bytes`, which begin at `start`, at or before the chain's position.
-    fn walk_bytes(
-        &mut self,
-        mut chain: ChainEnd,
-        start: FilePosition,
-        bytes: &[u8],
-        file_ends: bool,
-    ) -> (ChainEnd, Stop) {
-        loop {
-            let rest = bytes.get(buffer_len(chain.position - start)..).unwrap_or_default();
-            match chain.next(rest, file_ends) {
-                Next::Extent { base_offset, position, end } => {
-                    self.index.note(base_offset, position);
-                    chain = end;
-                }
-                Next::Needs(len) => return (chain, Stop::Needs(len)),
-                Next::Nothing(fault) => return (chain, Stop::Nothing(fault)),
-                Next::Broken(broken) => return (chain, Stop::Broken(broken)),
-            }
-        }
-    }
-
-    /// The bytes of the last block before the end of the log.
-    async fn front(&mut self, file: &File, name: &str, end: FilePosition) -> Result<Bytes, Trouble> {
-        if end.in_block() == 0 {
-            return Ok(Bytes::new());
-        }
-        let block = self.read(file, name, end.block_start(), BLOCK).await?;
-        let front = block.get(..end.in_block());
-        let front = front.ok_or_else(|| damaged(format!("{name} ends before {end}")))?;
-        Ok(Bytes::copy_from_slice(front))
-    }
-
-    /// Looks at what lies behind the end of the log, as far as one write could reach: how many bytes up to
-    /// the last that is not zero. A valid extent there proves that what should stand before it was flushed.
-    async fn look_behind(
-        &mut self,
-        file: &File,
-        name: &str,
-        end: &ChainEnd,
-        file_end: u64,
-    ) -> Result<u64, Trouble> {
-        let reach = end.position.0 + file_len(self.extent_bytes_max + 2 * BLOCK);
-        let limit = reach.min(file_end);
-        let mut rubbish = 0;
-        let mut at = end.position.block_start();
-        while at.0 < limit {
-            let len = buffer_len((limit - at.0).min(file_len(SCAN_READ))).next_multiple_of(BLOCK);
-            let bytes = self.read(file, name, at, len).await?;
-            if bytes.is_empty() {
-                break;
-            }
-            let skip = if at < end.position { end.position.in_block() } else { 0 };
-            let (position, bytes) = (at + file_len(skip), bytes.get(skip..).unwrap_or_default());
-            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-                rubbish = position.0 + file_len(last) + 1 - end.position.0;
-                // What stands at the end itself has been judged already.
-                let own = if position == end.position { EXTENT_HEADER_LEN } else { 0 };
-                let later = bytes.get(own..).unwrap_or_default();
-                if let Some((found, header)) = find_extent(later, end.nonce, position + file_len(own)) {
-                    let (from, to) = (end.next_offset, header.base_offset);
-                    return Err(damaged(format!(
-                        "{name}: offsets {from} to {to} at {} do not verify, a later extent at {found} does",
-                        end.position
-                    )));
-                }
-            }
-            at = at + file_len(len);
-            yield_if_needed().await;
-        }
-        Ok(rubbish)
-    }
-
-    async fn open(&self, name: &str, options: OpenOptions) -> Result<File, PathError> {
-        let path = self.dir.join(name);
-        File::open(&path, options).await.at(&path)
-    }
-
-    async fn read(
-        &mut self,
-        file: &File,
-        name: &str,
-        at: FilePosition,
-        len: usize,
-    ) -> Result<AlignedBuf, PathError> {
-        let path: PathBuf = self.dir.join(name);
-        let bytes = file.read_at(at.0, len).await.at(&path)?;
-        self.scanned_bytes += file_len(bytes.len());
-        Ok(bytes)
-    }
-}
-
-/// Why a walk stopped.
-enum Stop {
-    Needs(usize),
-    Nothing(ExtentFault),
-    Broken(BrokenChain),
-}
-
-impl std::fmt::Display for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Stop::Needs(len) => write!(f, "{len} bytes needed"),
-            Stop::Nothing(fault) => fault.fmt(f),
-            Stop::Broken(broken) => broken.fmt(f),
-        }
-    }
-}
-
-/// A file length as a buffer length, or all there is.
-fn buffer_len_or_max(len: u64) -> usize {
-    usize::try_from(len).unwrap_or(usize::MAX)
+    let last = segments.last().expect("there is at least one segment");
+    let tail = Tail {
+        flushed: chain.next_offset,
+        epoch: chain.epoch,
+        segment: last.segment.base_offset,
+        position: chain.position,
+        last_extent: chain.last_extent,
+        last_hash: chain.hash,
+    };
+    // What was made whole stays as it is.
+    let roll_due =
+        truncated_bytes > 0 || chain.position.0 >= segment_bytes || last.segment.rewritten.is_some();
+    let front = if roll_due { Bytes::new() } else { front };
+    State::new(log_start_offset, known, tail, front, roll_due)
 }

@@ -22,6 +22,8 @@ pub(crate) struct ChainEnd {
     pub(crate) next_offset: Offset,
     /// The epoch of the one before.
     pub(crate) epoch: LeaderEpoch,
+    /// The latest timestamp of those before it in the segment.
+    pub(crate) max_timestamp_ms: i64,
 }
 
 /// What stands at the end of a chain.
@@ -92,6 +94,7 @@ impl ChainEnd {
             hash,
             next_offset: header.end_offset,
             epoch: header.leader_epoch,
+            max_timestamp_ms: self.max_timestamp_ms.max(header.max_timestamp_ms),
         };
         Next::Extent { base_offset: header.base_offset, position: self.position, end }
     }
@@ -128,6 +131,7 @@ pub fn fuzz_chain(bytes: &[u8]) {
         hash: HeaderHash(1),
         next_offset: Offset(0),
         epoch: LeaderEpoch(0),
+        max_timestamp_ms: 0,
     };
     loop {
         let rest = image.get_mut(buffer_len(chain.position - START)..).unwrap_or_default();
@@ -183,7 +187,7 @@ mod tests {
             let before = windows.last();
             let front = before.map_or_else(Default::default, SealedWindow::front_of_next);
             let mut window = Window::new(&front, Offset(n), LeaderEpoch(1), *len);
-            window.gather(&vec![0xA5; *len], Offset(n + 1));
+            window.gather(&vec![0xA5; *len], Offset(n + 1), 0);
             let position = before.map_or(FilePosition(4096), |window| window.next_extent);
             let prev = before.map_or(HeaderHash(1), |window| window.hash);
             let sealed = window.seal(position, NONCE, prev);
@@ -202,6 +206,7 @@ mod tests {
             hash: HeaderHash(1),
             next_offset: Offset(0),
             epoch: LeaderEpoch(0),
+            max_timestamp_ms: 0,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Where in a segment an offset lies: a sparse list of extents, kept in memory while the segment is written
-//! and put beside it once it is sealed.
+//! Where in a segment an offset or a timestamp lies: a sparse list of extents, kept in memory while the segment is
+//! written and put beside it once it is sealed.
 //!
 //! Pure. The list is only a help: a read begins at the extent before the one it wants and walks on, so an
 //! index may be thinned, lost or rebuilt at will. On disk it is rkyv inside our own envelope, checked before
@@ -17,7 +17,7 @@ use crate::position::{FilePosition, Nonce, file_len};
 /// Bytes of the file between two points of the index, at least.
 pub(crate) const POINT_EVERY: u64 = 256 * 1024;
 /// The one version written and read.
-pub(crate) const INDEX_VERSION: u16 = 1;
+pub(crate) const INDEX_VERSION: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"CORRINDX";
 const ENVELOPE_LEN: usize = 64;
@@ -28,9 +28,12 @@ const ENVELOPE_HASHED: usize = 56;
 pub(crate) struct Point {
     pub(crate) base_offset: Offset,
     pub(crate) position: FilePosition,
+    /// The latest timestamp of all that stands before it in the segment: whatever order they came in, it never falls
+    /// from point to point.
+    pub(crate) max_before_ms: i64,
 }
 
-/// Some extents of one segment. Invariant: offsets and positions both grow.
+/// Some extents of one segment. Invariant: offsets and positions both grow, `max_before_ms` never falls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SegmentIndex {
     points: Vec<Point>,
@@ -39,7 +42,7 @@ pub(crate) struct SegmentIndex {
 /// The list as it is archived.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct Archive {
-    points: Vec<(u64, u64)>,
+    points: Vec<(u64, u64, i64)>,
 }
 
 /// Why a file is not the index of its segment; it is then rebuilt.
@@ -55,9 +58,9 @@ pub(crate) enum IndexFault {
 
 impl SegmentIndex {
     /// Takes note of an extent beyond all others, if the last point lies far enough back.
-    pub(crate) fn note(&mut self, base_offset: Offset, position: FilePosition) {
+    pub(crate) fn note(&mut self, base_offset: Offset, position: FilePosition, max_before_ms: i64) {
         if self.points.last().is_none_or(|last| position.0 >= last.position.0 + POINT_EVERY) {
-            self.points.push(Point { base_offset, position });
+            self.points.push(Point { base_offset, position, max_before_ms });
         }
     }
 
@@ -71,6 +74,12 @@ impl SegmentIndex {
     /// The last point at or before an offset.
     pub(crate) fn floor(&self, offset: Offset) -> Option<Point> {
         let after = self.points.partition_point(|point| point.base_offset <= offset);
+        self.points[..after].last().copied()
+    }
+
+    /// The last point with nothing as late as `at_ms` before it: the first such extent stands there or behind it.
+    pub(crate) fn before_timestamp(&self, at_ms: i64) -> Option<Point> {
+        let after = self.points.partition_point(|point| point.max_before_ms < at_ms);
         self.points[..after].last().copied()
     }
 
@@ -107,7 +116,7 @@ impl SegmentIndex {
 
     /// The index file of the segment with this nonce that ends at `end_position`, as whole blocks.
     pub(crate) fn encode(&self, nonce: Nonce, end_position: FilePosition) -> AlignedBuf {
-        let points = self.points.iter().map(|point| (point.base_offset.0, point.position.0)).collect();
+        let points = self.points.iter().map(|p| (p.base_offset.0, p.position.0, p.max_before_ms)).collect();
         let body = rkyv::to_bytes::<RkyvError>(&Archive { points }).expect("numbers can be archived");
         let mut file = AlignedBuf::zeroed((ENVELOPE_LEN + body.len()).next_multiple_of(BLOCK));
         put(&mut file, 0, MAGIC);
@@ -120,6 +129,15 @@ impl SegmentIndex {
         put(&mut file, ENVELOPE_HASHED, hash.to_le_bytes());
         file[ENVELOPE_LEN..ENVELOPE_LEN + body.len()].copy_from_slice(&body);
         file
+    }
+
+    /// The nonce of the segment that an index file belongs to, if its envelope verifies.
+    pub(crate) fn nonce_of(file: &[u8]) -> Option<Nonce> {
+        let envelope = file.get(..ENVELOPE_LEN)?;
+        let ours = envelope[..8] == MAGIC
+            && xxh3_64(&envelope[..ENVELOPE_HASHED]) == u64_at(envelope, ENVELOPE_HASHED)
+            && u16_at(envelope, 8) == INDEX_VERSION;
+        ours.then(|| Nonce(u64_at(envelope, 16)))
     }
 
     /// Reads an index file; it must be of this very segment, as long as it is now.
@@ -150,11 +168,14 @@ impl SegmentIndex {
         let points = archive.points.iter().map(|point| Point {
             base_offset: Offset(point.0.to_native()),
             position: FilePosition(point.1.to_native()),
+            max_before_ms: point.2.to_native(),
         });
         let points: Vec<Point> = points.collect();
-        let grows = points
-            .windows(2)
-            .all(|pair| pair[0].position < pair[1].position && pair[0].base_offset < pair[1].base_offset);
+        let grows = points.windows(2).all(|pair| {
+            pair[0].position < pair[1].position
+                && pair[0].base_offset < pair[1].base_offset
+                && pair[0].max_before_ms <= pair[1].max_before_ms
+        });
         if !grows || points.last().is_some_and(|last| last.position >= end_position) {
             return Err(IndexFault::Body);
         }
@@ -202,7 +223,8 @@ mod tests {
     fn index(count: u64) -> (SegmentIndex, FilePosition) {
         let mut index = SegmentIndex::default();
         for n in 0..count {
-            index.note(Offset(n * 10), FilePosition(4096 + n * POINT_EVERY));
+            let max_before = i64::try_from(n).unwrap() * 100;
+            index.note(Offset(n * 10), FilePosition(4096 + n * POINT_EVERY), max_before);
         }
         (index, FilePosition(4096 + count * POINT_EVERY))
     }
@@ -240,14 +262,24 @@ mod tests {
     fn points_are_sparse_and_found() {
         let mut index = SegmentIndex::default();
         for n in 0..1000 {
-            index.note(Offset(n), FilePosition(4096 + n * 1024));
+            index.note(Offset(n), FilePosition(4096 + n * 1024), 0);
         }
         assert_eq!(index.points.len(), 4);
         let point = index.floor(Offset(300)).unwrap();
-        assert_eq!(point, Point { base_offset: Offset(256), position: FilePosition(4096 + 256 * 1024) });
+        assert_eq!((point.base_offset, point.position), (Offset(256), FilePosition(4096 + 256 * 1024)));
         let far = FilePosition(4096 + 700 * 1024);
         assert_eq!(index.last_within(point.position, far), Some(FilePosition(4096 + 512 * 1024)));
         assert_eq!(index.last_within(point.position, point.position), None);
+    }
+
+    #[test]
+    fn a_timestamp_is_looked_for_from_the_last_point_before_it() {
+        let (index, _) = index(5);
+        let base = |at_ms| index.before_timestamp(at_ms).map(|point| point.base_offset.0);
+        assert_eq!(
+            [base(0), base(1), base(100), base(101), base(5000)],
+            [None, Some(0), Some(0), Some(10), Some(40)]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use corrente_runtime::executor::{Queue, spawn_in};
 use corrente_runtime::timer;
 
 use crate::checkpointer::Checkpointer;
+use crate::drives::Drive;
 use crate::log::{LogId, LogInner};
+use crate::pool::Pool;
 use crate::read_ahead::ReadAhead;
 use crate::tail_ring::TailRing;
 use crate::writer;
@@ -48,6 +50,17 @@ pub struct StorageConfig {
     pub checkpoint_bytes: u64,
     /// After this long without an append a log gives up its file and the space ahead.
     pub idle_after: Duration,
+    /// Bytes of removed segments kept to be taken into use again.
+    pub pool_bytes_max: u64,
+    /// How often every log is looked at for what it no longer keeps, or should compact.
+    pub upkeep_interval: Duration,
+    /// Memory for the keys of the one log that is being compacted.
+    pub compaction_bytes: usize,
+    /// What is left alone of each data directory's file system: appends are refused rather than take it. By default
+    /// 1 GiB, or a twentieth of it where that is less.
+    pub reserve_bytes: Option<u64>,
+    /// Data directories that could not be used at the start, by their places: nothing is put there.
+    pub failed_dirs: Vec<usize>,
 }
 
 impl StorageConfig {
@@ -65,6 +78,11 @@ impl StorageConfig {
             checkpoint_interval: Duration::from_millis(80),
             checkpoint_bytes: 256 * 1024 * 1024,
             idle_after: Duration::from_secs(10),
+            pool_bytes_max: 256 * 1024 * 1024,
+            upkeep_interval: Duration::from_secs(30),
+            compaction_bytes: 32 * 1024 * 1024,
+            reserve_bytes: None,
+            failed_dirs: Vec::new(),
         }
     }
 
@@ -78,6 +96,9 @@ pub(crate) struct Shard {
     pub(crate) config: StorageConfig,
     pub(crate) tail: RefCell<TailRing>,
     pub(crate) read_ahead: ReadAhead,
+    pub(crate) pool: Pool,
+    /// One for each data directory, in their order.
+    pub(crate) drives: Vec<Rc<Drive>>,
     pub(crate) checkpointer: Checkpointer,
     /// Logs whose active file is open.
     awake: RefCell<BTreeMap<LogId, Weak<LogInner>>>,
@@ -90,12 +111,22 @@ impl Shard {
         Rc::new(Shard {
             tail: RefCell::new(TailRing::new(config.tail_ring_bytes)),
             read_ahead: ReadAhead::new(config.read_ahead_bytes),
+            pool: Pool::new(config.pool_bytes_max),
+            drives: drives(&config),
             checkpointer: Checkpointer::new(&config),
             awake: RefCell::new(BTreeMap::new()),
             sweeping: Cell::new(false),
             zeros: OnceCell::new(),
             config,
         })
+    }
+
+    /// The drive that a path lies on.
+    pub(crate) fn drive_of(&self, path: &Path) -> &Rc<Drive> {
+        self.drives
+            .iter()
+            .find(|drive| path.starts_with(drive.path()))
+            .expect("a log lies in a data directory")
     }
 
     /// Zeros to write ahead, shared by all logs.
@@ -135,6 +166,15 @@ impl Shard {
         });
         !awake.is_empty()
     }
+}
+
+fn drives(config: &StorageConfig) -> Vec<Rc<Drive>> {
+    let drives: Vec<Rc<Drive>> =
+        config.data_dirs.iter().map(|dir| Drive::new(dir.clone(), config.reserve_bytes)).collect();
+    for failed in &config.failed_dirs {
+        drives[*failed].fail("it could not be used at the start");
+    }
+    drives
 }
 
 /// Runs while any file is open; a shard at rest has no timer.

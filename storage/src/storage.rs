@@ -9,12 +9,14 @@ use corrente_protocol::ids::{LeaderEpoch, Offset};
 use corrente_runtime::file;
 
 use crate::checkpointer::checkpoint_dir;
+use crate::drives::{Drive, DriveState};
 use crate::error::{AtPath, CreateError, OpenError, PathError, RecoveryError};
 use crate::layout::{DELETED_SUFFIX, FoundLog, log_dir};
 use crate::log::{Log, LogId, State, Tail};
 use crate::recovery::{self, Recovered};
 use crate::segment::{FIRST_EXTENT, FileName, parse_name};
 use crate::shard::{Shard, StorageConfig};
+use crate::upkeep::{self, UpkeepCounters};
 use crate::writer;
 
 /// The logs of one shard. Belongs to that shard.
@@ -25,6 +27,7 @@ pub struct Storage {
     shard: Rc<Shard>,
     logs: RefCell<BTreeMap<LogId, Option<Log>>>,
     closed: Cell<bool>,
+    upkeep: Cell<UpkeepCounters>,
 }
 
 impl Storage {
@@ -36,15 +39,57 @@ impl Storage {
         let dir = checkpoint_dir(&config.data_dirs);
         file::create_dir_all(&dir).await.at(&dir)?;
         let shard = Shard::new(config);
-        Ok(Rc::new(Storage { shard, logs: RefCell::new(BTreeMap::new()), closed: Cell::new(false) }))
+        let storage = Rc::new(Storage {
+            shard,
+            logs: RefCell::new(BTreeMap::new()),
+            closed: Cell::new(false),
+            upkeep: Cell::default(),
+        });
+        upkeep::start(&storage);
+        Ok(storage)
     }
 
-    /// The data directory with the fewest of this shard's logs, by its place in the configuration.
-    pub fn emptiest_dir(&self) -> usize {
+    /// The data directories, as they were last looked at.
+    pub fn drives(&self) -> Vec<DriveState> {
+        self.shard.drives.iter().map(|drive| drive.state()).collect()
+    }
+
+    /// Whether any data directory takes new logs, by a fresh look.
+    pub async fn has_room(&self) -> bool {
+        self.drive_for_new_log().await.is_some()
+    }
+
+    /// The data directory with the fewest of this shard's logs, of those that have not failed and have room.
+    async fn drive_for_new_log(&self) -> Option<Rc<Drive>> {
         let logs = self.logs();
-        let dirs = &self.shard.config.data_dirs;
-        let count = |dir: &std::path::PathBuf| logs.iter().filter(|log| log.dir().starts_with(dir)).count();
-        (0..dirs.len()).min_by_key(|i| count(&dirs[*i])).expect("a storage has a data directory")
+        let count = |drive: &Drive| logs.iter().filter(|log| log.dir().starts_with(drive.path())).count();
+        let mut drives = self.shard.drives.clone();
+        drives.sort_by_key(|drive| count(drive));
+        for drive in drives {
+            if drive.is_open().await {
+                return Some(drive);
+            }
+        }
+        None
+    }
+
+    /// Makes a new, empty log in the data directory that has the fewest; in another one if that fails meanwhile. It is
+    /// durable on return, and not cancel-safe, as [`Storage::create_log`].
+    pub async fn place_log(&self, id: LogId) -> Result<Log, CreateError> {
+        loop {
+            let Some(drive) = self.drive_for_new_log().await else { return Err(CreateError::NoRoom) };
+            let at =
+                self.shard.drives.iter().position(|other| Rc::ptr_eq(other, &drive)).expect("one of them");
+            match self.create_log(id, at).await {
+                Err(CreateError::Io { path, source }) => {
+                    drive.learn_from(&source);
+                    if !drive.has_failed() {
+                        return Err(CreateError::Io { path, source });
+                    }
+                }
+                made => return made,
+            }
+        }
     }
 
     /// The open logs, ordered by id.
@@ -67,7 +112,7 @@ impl Storage {
             }
         }
         let header = writer::first_header(id);
-        let (_, segment) = writer::create_segment(&dir, &header).await?;
+        let (_, segment) = writer::create_segment(&dir, &header, None).await?;
         let tail = Tail {
             flushed: Offset::ZERO,
             epoch: LeaderEpoch(0),
@@ -81,13 +126,17 @@ impl Storage {
         Ok(place.fill(Log::new(id, dir, self.shard.clone(), state)))
     }
 
-    /// Opens a log that was found: finds its end, from the checkpoint on. Damage is reported and left as it
-    /// is; what the checkpoint knows of the log is kept.
+    /// Opens a log that was found: finds its end, from the checkpoint on. Damage is left as it is, and what the
+    /// checkpoint knows of the log is kept: it opens in quarantine ([`Log::health`]), or not at all if nothing of
+    /// it can be made out.
     pub async fn open_log(&self, found: FoundLog) -> Result<(Log, Recovered), RecoveryError> {
         let Some(place) = self.reserve(found.id) else { return Err(RecoveryError::Open { log: found.id }) };
         let dir = log_dir(&self.shard.config.data_dirs[found.dir_index], found.id);
         match recovery::recover(&self.shard, found.id, &dir, found.checkpoint).await {
             Ok((state, recovered)) => {
+                if state.quarantined.is_some() {
+                    self.keep_closed(&found);
+                }
                 let log = place.fill(Log::new(found.id, dir, self.shard.clone(), state));
                 Ok((log, recovered))
             }
@@ -109,6 +158,8 @@ impl Storage {
     pub async fn delete_log(&self, id: LogId) -> Result<(), PathError> {
         let Some(log) = self.logs.borrow().get(&id).cloned().flatten() else { return Ok(()) };
         log.0.refuse_appends();
+        // A compaction that is under way ends at its next step.
+        let _turn = log.0.upkeep.acquire(1).await;
         writer::finish(&log.0).await;
         self.shard.checkpointer.forget(id);
         self.shard.tail.borrow_mut().forget(id);
@@ -131,10 +182,44 @@ impl Storage {
             log.0.refuse_appends();
         }
         for log in &logs {
+            let _turn = log.0.upkeep.acquire(1).await;
             writer::finish(&log.0).await;
         }
         self.shard.read_ahead.clear();
         self.checkpoint_now().await
+    }
+
+    /// Does now, for every log, what is otherwise done from time to time: retention and compaction.
+    pub async fn upkeep_now(&self) {
+        upkeep::round(self).await;
+    }
+
+    /// What upkeep has done since the start.
+    pub fn upkeep_done(&self) -> UpkeepCounters {
+        self.upkeep.get()
+    }
+
+    pub(crate) fn upkeep_counters(&self) -> &Cell<UpkeepCounters> {
+        &self.upkeep
+    }
+
+    /// Empties the pool of a drive that has little room left.
+    pub(crate) async fn give_back_pools(&self) {
+        for drive in &self.shard.drives {
+            if !drive.take_if_plenty(0)
+                && let Err(error) = self.shard.pool.drain(drive.path()).await
+            {
+                tracing::warn!(%error, "recycled files could not be removed");
+            }
+        }
+    }
+
+    pub(crate) fn config(&self) -> &StorageConfig {
+        &self.shard.config
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     /// Memory held for tail reads, in bytes.
@@ -161,7 +246,9 @@ struct Place<'a> {
 impl Place<'_> {
     fn fill(self, log: Log) -> Log {
         let shard = &self.storage.shard;
-        shard.checkpointer.note(shard, log.0.checkpoint_entry(), 0);
+        if log.0.state.borrow().quarantined.is_none() {
+            shard.checkpointer.note(shard, log.0.checkpoint_entry(), 0);
+        }
         self.storage.logs.borrow_mut().insert(self.id, Some(log.clone()));
         log
     }

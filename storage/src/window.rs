@@ -8,7 +8,7 @@ use bytes::Bytes;
 use corrente_protocol::ids::{LeaderEpoch, Offset};
 use corrente_runtime::buffer::{AlignedBuf, BLOCK};
 
-use crate::extent::{EXTENT_HEADER_LEN, ExtentHeader, body_hash};
+use crate::extent::{EXTENT_HEADER_LEN, ExtentHeader, NO_TIMESTAMP, body_hash};
 use crate::position::{FilePosition, HeaderHash, Nonce, file_len};
 use crate::tail_ring::Stretch;
 
@@ -22,6 +22,7 @@ pub(crate) struct Window {
     epoch: LeaderEpoch,
     base_offset: Offset,
     end_offset: Offset,
+    max_timestamp_ms: i64,
 }
 
 /// A window whose bytes no longer change, ready to be written.
@@ -38,6 +39,8 @@ pub(crate) struct SealedWindow {
     /// The extent's header hash.
     pub(crate) hash: HeaderHash,
     pub(crate) epoch: LeaderEpoch,
+    /// The latest timestamp in it.
+    pub(crate) max_timestamp_ms: i64,
     /// The batches, as slices of `data`.
     pub(crate) stretch: Stretch,
 }
@@ -50,7 +53,15 @@ impl Window {
         let filled = front.len() + EXTENT_HEADER_LEN;
         let mut buffer = AlignedBuf::zeroed((filled + capacity).next_multiple_of(BLOCK));
         buffer[..front.len()].copy_from_slice(front);
-        Self { buffer, front: front.len(), filled, epoch, base_offset, end_offset: base_offset }
+        Self {
+            buffer,
+            front: front.len(),
+            filled,
+            epoch,
+            base_offset,
+            end_offset: base_offset,
+            max_timestamp_ms: NO_TIMESTAMP,
+        }
     }
 
     /// Bytes of batches gathered.
@@ -69,8 +80,8 @@ impl Window {
     }
 
     /// Copies whole batches behind the others and returns the copy, to be stamped. They take the offsets up
-    /// to `end_offset`.
-    pub(crate) fn gather(&mut self, batches: &[u8], end_offset: Offset) -> &mut [u8] {
+    /// to `end_offset`; none of them has a timestamp later than `max_timestamp_ms`.
+    pub(crate) fn gather(&mut self, batches: &[u8], end_offset: Offset, max_timestamp_ms: i64) -> &mut [u8] {
         assert!(end_offset > self.end_offset, "{end_offset} not beyond {}", self.end_offset);
         let filled = self.filled + batches.len();
         if filled > self.buffer.len() {
@@ -80,6 +91,7 @@ impl Window {
         copy.copy_from_slice(batches);
         self.filled = filled;
         self.end_offset = end_offset;
+        self.max_timestamp_ms = self.max_timestamp_ms.max(max_timestamp_ms);
         copy
     }
 
@@ -103,6 +115,7 @@ impl Window {
             end_offset: self.end_offset,
             prev,
             body_hash: body_hash(body, nonce, extent),
+            max_timestamp_ms: self.max_timestamp_ms,
         };
         let hash = header.encode(nonce, extent, head);
         let next_extent = header.next_position(extent);
@@ -111,7 +124,8 @@ impl Window {
         let data = self.buffer.freeze();
         let batches = data.slice(self.front + EXTENT_HEADER_LEN..self.filled);
         let stretch = Stretch { base_offset: self.base_offset, end_offset: self.end_offset, batches };
-        SealedWindow { data, at, extent, next_extent, hash, epoch: self.epoch, stretch }
+        let (epoch, max_timestamp_ms) = (self.epoch, self.max_timestamp_ms);
+        SealedWindow { data, at, extent, next_extent, hash, epoch, max_timestamp_ms, stretch }
     }
 }
 
@@ -140,8 +154,8 @@ mod tests {
     fn a_sealed_window_is_an_extent_with_the_bytes_before_it() {
         let front = [7; 128];
         let mut window = Window::new(&front, Offset(10), LeaderEpoch(2), 100);
-        window.gather(&[1; 300], Offset(12)).fill(3);
-        window.gather(&[2; 5000], Offset(13));
+        window.gather(&[1; 300], Offset(12), 70).fill(3);
+        window.gather(&[2; 5000], Offset(13), 60);
         assert_eq!(window.len(), 5300);
         let extent = FilePosition(8192 + 128);
         let sealed = window.seal(extent, NONCE, HeaderHash(9));
@@ -153,6 +167,7 @@ mod tests {
         assert_eq!(hash, sealed.hash);
         assert_eq!((header.base_offset, header.end_offset), (Offset(10), Offset(13)));
         assert_eq!(header.leader_epoch, LeaderEpoch(2));
+        assert_eq!(header.max_timestamp_ms, 70);
         assert_eq!(header.verify_body(&sealed.stretch.batches, NONCE, extent), Ok(()));
         assert_eq!(sealed.stretch.batches[..300], [3; 300]);
         assert_eq!(sealed.stretch.batches[300..], [2; 5000]);
@@ -166,7 +181,7 @@ mod tests {
     fn an_extent_that_fills_its_block_leaves_nothing_in_front() {
         for len in [BLOCK - EXTENT_HEADER_LEN, BLOCK - EXTENT_HEADER_LEN - 1] {
             let mut window = Window::new(&[], Offset(0), LeaderEpoch(0), len);
-            window.gather(&vec![1; len], Offset(1));
+            window.gather(&vec![1; len], Offset(1), 0);
             let sealed = window.seal(FilePosition(4096), NONCE, HeaderHash(0));
             assert_eq!(sealed.next_extent, FilePosition(8192));
             assert_eq!(sealed.front_of_next().len(), 0);

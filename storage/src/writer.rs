@@ -54,17 +54,40 @@ pub(crate) fn start_resting(log: Rc<LogInner>) {
     .detach();
 }
 
+/// Seals the active segment although nothing is appended; without effect while the log writes.
+pub(crate) fn seal_active(log: &Rc<LogInner>) {
+    {
+        let mut state = log.state.borrow_mut();
+        if state.writing || state.growing.is_some() {
+            return;
+        }
+        state.roll_at_next_window();
+        state.writing = true;
+    }
+    let log = log.clone();
+    spawn_in(Queue::Storage, async move {
+        match roll(&log).await {
+            Ok(()) => run(log).await,
+            Err(error) => fail(&log, &error),
+        }
+    })
+    .detach();
+}
+
+/// Ends the log's writability and the writer.
+fn fail(log: &LogInner, error: &PathError) {
+    log.drive.learn_from(&error.source);
+    log.fence(&error.to_string());
+    log.state.borrow_mut().writing = false;
+    log.quiet.notify_all();
+}
+
 async fn run(log: Rc<LogInner>) {
     loop {
         match write_next(&log).await {
             Ok(Wrote::One) => {}
             Ok(Wrote::Nothing) => return,
-            Err(error) => {
-                log.fence(&error.to_string());
-                log.state.borrow_mut().writing = false;
-                log.quiet.notify_all();
-                return;
-            }
+            Err(error) => return fail(&log, &error),
         }
     }
 }
@@ -116,7 +139,7 @@ fn freeze(log: &LogInner) -> Option<SealedWindow> {
         state.window_capacity = next_capacity(state.window_capacity, growing.len());
         let window = growing.seal(state.tail.position, state.active_segment().nonce, state.tail.last_hash);
         state.frozen_end = window.stretch.end_offset;
-        state.roll_due = window.next_extent.0 >= log.segment_bytes.get();
+        state.roll_due = window.next_extent.0 >= log.policy.get().segment_bytes;
         state.front = if state.roll_due { Bytes::new() } else { window.front_of_next() };
         state.invariants();
         window
@@ -137,7 +160,8 @@ fn flushed(log: &Rc<LogInner>, window: &SealedWindow) -> Ahead {
     let ahead = {
         let mut state = log.state.borrow_mut();
         let state = &mut *state;
-        state.index.note(window.stretch.base_offset, window.extent);
+        let before = state.active_segment().max_timestamp_ms;
+        state.index.note(window.stretch.base_offset, window.extent, before);
         state.tail = Tail {
             flushed: end_offset,
             epoch: window.epoch,
@@ -148,9 +172,10 @@ fn flushed(log: &Rc<LogInner>, window: &SealedWindow) -> Ahead {
         };
         let segment = state.segments.get_mut(&state.tail.segment).expect("the active segment is known");
         segment.end_position = window.next_extent;
+        segment.max_timestamp_ms = before.max(window.max_timestamp_ms);
         state.touched = timer::now();
         state.invariants();
-        let bound = log.segment_bytes.get().next_multiple_of(BLOCK_BYTES);
+        let bound = log.policy.get().segment_bytes.next_multiple_of(BLOCK_BYTES);
         let len = file_len(window.data.len());
         // Without a file the log was fenced meanwhile.
         let active = state.active.as_mut().filter(|_| !state.roll_due);
@@ -202,6 +227,12 @@ async fn wait_for_space(log: &LogInner, end: u64) {
 async fn make_ready(log: &Rc<LogInner>, file: &File, ahead: Ahead) -> Result<(), PathError> {
     match ahead {
         Ahead::Enough => Ok(()),
+        // What is left of a drive that is nearly full is for records.
+        Ahead::Fill(range) if !log.drive.take_if_plenty(range.end - range.start) => {
+            with_prewrite(log, Prewrite::filled);
+            Ok(())
+        }
+        Ahead::Allocate(range) if !log.drive.take_if_plenty(range.end - range.start) => Ok(()),
         Ahead::Fill(range) => {
             spawn_in(Queue::Background, fill(log.clone(), file.clone(), range)).detach();
             Ok(())
@@ -291,6 +322,7 @@ async fn roll(log: &Rc<LogInner>) -> Result<(), PathError> {
                 base_offset: old.base_offset,
                 end_position: old.end_position,
                 end_hash: state.tail.last_hash,
+                max_timestamp_ms: old.max_timestamp_ms,
             })
         };
         let header = SegmentHeader {
@@ -300,15 +332,18 @@ async fn roll(log: &Rc<LogInner>) -> Result<(), PathError> {
             created_ms: timer::wall_clock_ms(),
             leader_epoch: state.tail.epoch,
             previous,
+            rewritten: None,
         };
         (old, state.active.take(), header)
     };
     if let Some(active) = active {
         trim(log, &active, old.end_position.block_end()).await;
     }
-    let (file, segment) = create_segment(&log.dir, &header).await?;
+    let recycled = log.shard.pool.take(&log.dir);
+    let (file, segment) = create_segment(&log.dir, &header, recycled).await?;
+    let len = file.len().await.at(&log.segment_path(segment.base_offset))?;
     let index = begin_segment(&mut log.state.borrow_mut(), segment, &header);
-    install(log, file, BLOCK_BYTES);
+    install(log, file, len);
     if old.base_offset != segment.base_offset && index.widest_gap(FIRST_EXTENT, old.end_position) <= GAP_MAX {
         spawn_in(Queue::Background, write_index(log.clone(), old, index)).detach();
     }
@@ -334,28 +369,36 @@ fn begin_segment(state: &mut State, segment: Segment, header: &SegmentHeader) ->
     std::mem::take(&mut state.index)
 }
 
-/// A new segment file, durable with its name and header.
+/// A new segment file, durable with its name and header, in a file of the pool if one is given.
 pub(crate) async fn create_segment(
     dir: &std::path::Path,
     header: &SegmentHeader,
+    recycled: Option<std::path::PathBuf>,
 ) -> Result<(File, Segment), PathError> {
     let unborn = dir.join(unborn_name(header.base_offset));
     let path = dir.join(segment_name(header.base_offset));
-    let options = OpenOptions { create: true, ..OpenOptions::READ_WRITE };
-    let file = File::open(&unborn, options).await.at(&unborn)?;
-    file.set_len(0).await.at(&unborn)?;
+    let file = open_unborn(&unborn, recycled).await?;
     let (block, header_hash) = header.encode();
     file.write_at(block.freeze(), 0, Sync::Data).await.at(&unborn)?;
     file::rename(&unborn, &path).await.at(&path)?;
     file::sync_dir(dir).await.at(dir)?;
-    let segment = Segment {
-        base_offset: header.base_offset,
-        nonce: header.nonce,
-        header_hash,
-        previous: header.previous,
-        end_position: FIRST_EXTENT,
-    };
-    Ok((file, segment))
+    Ok((file, Segment::new(header, header_hash)))
+}
+
+/// An empty file, or one whose bytes mean nothing under the nonce it will get.
+async fn open_unborn(
+    unborn: &std::path::Path,
+    recycled: Option<std::path::PathBuf>,
+) -> Result<File, PathError> {
+    if let Some(recycled) = recycled
+        && file::rename(&recycled, unborn).await.is_ok()
+    {
+        return File::open(unborn, OpenOptions::READ_WRITE).await.at(unborn);
+    }
+    let options = OpenOptions { create: true, ..OpenOptions::READ_WRITE };
+    let file = File::open(unborn, options).await.at(unborn)?;
+    file.set_len(0).await.at(unborn)?;
+    Ok(file)
 }
 
 /// Puts a sealed segment's index beside it. Only a help: without it the index is rebuilt when first needed.
@@ -399,5 +442,6 @@ pub(crate) fn first_header(log: crate::log::LogId) -> SegmentHeader {
         created_ms: timer::wall_clock_ms(),
         leader_epoch: corrente_protocol::ids::LeaderEpoch(0),
         previous: None,
+        rewritten: None,
     }
 }

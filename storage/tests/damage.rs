@@ -8,7 +8,8 @@ use corrente_runtime::file::{self, File, OpenOptions, Sync};
 use corrente_runtime::sim::{Node, World};
 use corrente_runtime::timer;
 use corrente_storage::{
-    FoundLog, NodeLayout, OpenError, ReadError, RecoveryError, Storage, StorageConfig, TailFound,
+    AppendError, FoundLog, Health, Log, NodeLayout, OpenError, ReadError, RecoveryError, Storage,
+    StorageConfig, TailFound,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,15 +42,43 @@ async fn refused() -> String {
     small(&mut config);
     let storage = Storage::open(config).await.expect("the storage opens");
     let found: FoundLog = layout.logs()[0].clone();
-    match storage.open_log(found).await {
-        Err(RecoveryError::Damaged { reason, .. }) => {
-            // What is known of it is kept for the next start.
-            storage.checkpoint_now().await.expect("a checkpoint");
-            layout.retire_old_generations(&[ShardId(0)]).await.expect("old checkpoints go");
-            reason
+    let reason = match storage.open_log(found).await {
+        Err(RecoveryError::Damaged { reason, .. }) => reason,
+        Ok((log, recovered)) => {
+            assert_eq!(recovered.tail, TailFound::Damaged);
+            let Health::Quarantined(reason) = log.health() else { panic!("{log:?} is not in quarantine") };
+            let refused = append_bytes(&log, EPOCH, &batch(&[b"more"])).await;
+            assert!(matches!(refused, Err(AppendError::Quarantined { .. })), "{refused:?}");
+            read_what_is_sound(&log).await;
+            reason.to_string()
         }
-        other => panic!("{:?} instead of damage", other.map(|(log, recovered)| (log.id(), recovered))),
+        Err(error) => panic!("{error} instead of damage"),
+    };
+    // What is known of it is kept for the next start.
+    storage.close().await.expect("a checkpoint");
+    layout.retire_old_generations(&[ShardId(0)]).await.expect("old checkpoints go");
+    reason
+}
+
+/// Every offset of a grown log in quarantine is either right or told to be damaged; says how many are right.
+async fn read_what_is_sound(log: &Log) -> usize {
+    let mut sound = 0;
+    let mut next = log.log_start_offset();
+    while next < log.flushed_offset() {
+        match read(log, next, Offset(next.0 + 1), 1).await {
+            Ok(records) => {
+                assert_eq!(records[0].1, vec![u8::try_from(next.0).unwrap(); 1000]);
+                next = Offset(next.0 + 1);
+                sound += 1;
+            }
+            Err(ReadError::Damaged { start, end, .. }) => {
+                assert!(start <= next && next < end, "{next} is not in {start} to {end}");
+                next = end;
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
+    sound
 }
 
 #[test]
@@ -109,6 +138,22 @@ fn what_is_missing_below_the_checkpoint_is_damage_and_stays_so() {
         let again = run(&world, &node, refused);
         assert_eq!(reason, again, "{hurt}");
     }
+}
+
+#[test]
+fn what_lay_in_a_first_segment_that_cannot_be_read_is_refused_by_name() {
+    let (world, node) = grown(6);
+    run(&world, &node, || async {
+        rot(&segment(0).await, 20).await;
+        let second = segment(1).await;
+        let second = Offset(second.file_stem().unwrap().to_str().unwrap().parse().unwrap());
+        let (_opened, log) = open_one(|_| {}).await;
+        match log.read(Offset(0), log.flushed_offset(), 10_000).await {
+            Err(ReadError::Damaged { start, end, .. }) => assert_eq!((start, end), (Offset(0), second)),
+            other => panic!("{other:?} of a segment without a header"),
+        }
+        assert_eq!(read_what_is_sound(&log).await as u64, 100 - second.0);
+    });
 }
 
 #[test]

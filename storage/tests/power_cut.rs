@@ -1,5 +1,5 @@
-//! The power fails at any moment, again and again: nothing acknowledged is lost, nothing torn is served,
-//! offsets follow each other. With a disk that lies about its flushes the same story must fail.
+//! The power fails or the process is killed at any moment, again and again: nothing acknowledged is lost, nothing
+//! torn is served, offsets follow each other. With a disk that lies about its flushes the same story must fail.
 
 mod common;
 
@@ -13,10 +13,10 @@ use corrente_protocol::ids::{Offset, ShardId};
 use corrente_runtime::executor::spawn;
 use corrente_runtime::random::random_u64;
 use corrente_runtime::timer;
-use corrente_storage::{Log, NodeLayout, Storage, StorageConfig, TailFound};
+use corrente_storage::{Log, NodeLayout, Recovered, Storage, StorageConfig, TailFound};
 
 const LOGS: u32 = 3;
-const LIVES: u32 = 5;
+const LIVES: u32 = 7;
 
 /// What one log must hold: every value acknowledged, or seen after a start, in its place.
 #[derive(Default)]
@@ -89,6 +89,9 @@ impl Story {
         let mut logs = Vec::new();
         for found in layout.logs().to_vec() {
             match storage.open_log(found).await {
+                Ok((log, Recovered { tail: TailFound::Damaged, .. })) => {
+                    return self.lose(format!("{log:?}: {:?}", log.health()));
+                }
                 Ok((log, recovered)) => {
                     self.torn.set(self.torn.get() + u32::from(recovered.tail == TailFound::Torn));
                     logs.push(log);
@@ -176,7 +179,7 @@ struct Told {
     trace: u64,
 }
 
-/// Some lives, each ended by a power cut; says what was lost, if anything.
+/// Some lives, each ended by a power cut or a kill, some while they start; says what was lost, if anything.
 fn tell(seed: u64, ignore_flush: bool) -> Told {
     let (world, node) = world(seed);
     let story = Story::new();
@@ -186,15 +189,24 @@ fn tell(seed: u64, ignore_flush: bool) -> Told {
         let told = story.clone();
         let before = story.opened.get();
         node.spawn(move || told.live()).detach();
-        let limit = Duration::from_secs(600);
-        let opened = world.run_until(|| story.opened.get() > before || story.lost.borrow().is_some(), limit);
-        opened.unwrap_or_else(|error| panic!("{error}"));
+        // One life in three ends before it has opened its logs.
+        if draw(seed, 100 + life).is_multiple_of(3) {
+            world.run_for(Duration::from_micros(draw(seed, 200 + life) % 10_000));
+        } else {
+            let limit = Duration::from_secs(600);
+            let opened =
+                world.run_until(|| story.opened.get() > before || story.lost.borrow().is_some(), limit);
+            opened.unwrap_or_else(|error| panic!("{error}"));
+            world.run_for(Duration::from_micros(draw(seed, life) % 100_000));
+        }
         if story.lost.borrow().is_some() {
             break;
         }
-        let until = Duration::from_micros(draw(seed, life) % 100_000);
-        world.run_for(until);
-        node.crash();
+        if draw(seed, 300 + life).is_multiple_of(2) {
+            node.crash();
+        } else {
+            node.kill();
+        }
     }
     let acknowledged = story.logs.iter().map(|log| log.borrow().acknowledged.len() as u64).sum();
     let lost = story.lost.borrow().clone();
@@ -216,7 +228,7 @@ fn seeds() -> std::ops::Range<u64> {
             let seed = seed.parse().expect("CORRENTE_SEED is a number");
             seed..seed + 1
         }
-        Err(_) => 0..200,
+        Err(_) => 0..300,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::finding::Finding;
 
 /// `docs/ARCHITECTURE.md` draws this table; what is not in it does not exist. Rooms by the names of their directories.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("runtime", &[]),
     ("storage", &["protocol", "runtime"]),
@@ -12,7 +12,10 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("client", &["protocol"]),
     ("loadgen", &["client"]),
     ("cli", &["broker", "client", "loadgen"]),
-    ("sim", &["broker", "client", "runtime", "protocol"]),
+    ("history", &[]),
+    ("chaos", &["client", "history"]),
+    ("sim", &["broker", "client", "runtime", "protocol", "history"]),
+    ("faultfs", &["chaos", "client", "history"]),
 ];
 
 /// What only a test may reach: hostile bytes and golden frames are built with the protocol's own codec.
@@ -22,14 +25,16 @@ const ARROWS_OF_TESTS: [(&str, &[&str]); 1] = [("cli", &["protocol"])];
 const MEASURING_ROOM: &str = "benches";
 
 /// Crates that one room alone names, and why.
-const OWNED: [(&str, &str, &str); 3] = [
+const OWNED: [(&str, &str, &str); 4] = [
     ("glommio", "runtime", "the executor is behind the seam"),
     ("io-uring", "runtime", "the ring is behind the seam"),
     ("prost", "replication", "metadata records are the only prost messages"),
+    ("fuser", "faultfs", "the kernel mounts no file system of the product's"),
 ];
 
 /// Rooms that shards or the simulator run: tokio and its reactor have no place there.
-const WITHOUT_TOKIO: [&str; 6] = ["protocol", "runtime", "storage", "replication", "broker", "sim"];
+const WITHOUT_TOKIO: [&str; 7] =
+    ["protocol", "runtime", "storage", "replication", "broker", "history", "sim"];
 
 /// One dependency of a manifest.
 struct Dependency<'a> {

@@ -4,7 +4,7 @@ use crate::finding::Finding;
 use crate::source::{RustSource, has_word, lines_with_word};
 
 /// Rooms in which clock, disk, network, threads and chance come from `corrente-runtime` alone.
-const HELD_ROOMS: [&str; 5] = ["protocol", "storage", "replication", "broker", "sim"];
+const HELD_ROOMS: [&str; 6] = ["protocol", "storage", "replication", "broker", "history", "sim"];
 /// The same for the part of the SDK that the simulator drives.
 const HELD_DIRECTORY: &str = "client/src/core/";
 
@@ -22,7 +22,8 @@ const MACHINE: [(&str, &[&str]); 5] = [
 const SHIPPED_LINES_MAX: usize = 700;
 
 /// Rooms whose crates are libraries: what they have to say is a value or a log event.
-const LIBRARIES: [&str; 7] = ["protocol", "runtime", "storage", "replication", "broker", "client", "loadgen"];
+const LIBRARIES: [&str; 8] =
+    ["protocol", "runtime", "storage", "replication", "broker", "client", "loadgen", "history"];
 
 pub fn check_seam(source: &RustSource) -> Vec<Finding> {
     let mut findings = Vec::new();

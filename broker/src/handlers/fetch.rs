@@ -16,7 +16,7 @@ use corrente_runtime::timer::{Instant, now, sleep_until};
 use futures_util::future::{select, select_all};
 
 use crate::call::Call;
-use crate::error::{Refusal, stopped, unknown_partition};
+use crate::error::Refusal;
 use crate::partition::Records;
 use crate::shard::{Place, Shard, Slot};
 
@@ -102,32 +102,12 @@ async fn read(shard: &Rc<Shard>, request: &FetchRequest, bytes_max: usize) -> Ve
 
 async fn read_one(shard: &Rc<Shard>, part: &FetchPartition, bytes_max: usize) -> FetchPartitionResponse {
     let id = id_of(part);
-    let outcome = match shard.place(id) {
-        Place::Here(slot) => read_here(&slot, part.offset, part.leader_epoch, bytes_max).await,
-        Place::There(home) => {
-            let (offset, epoch) = (part.offset, part.leader_epoch);
-            let read = shard.run_at(home, move |home| async move {
-                match home.place(id) {
-                    Place::Here(slot) => read_here(&slot, offset, epoch, bytes_max).await,
-                    Place::There(_) | Place::Unknown => Err(unknown_partition(id)),
-                }
-            });
-            read.await.unwrap_or_else(|gone| Err(stopped(gone)))
-        }
-        Place::Unknown => Err(unknown_partition(id)),
-    };
-    outcome.map(|found| found.respond(id)).unwrap_or_else(|refusal| refuse(id, refusal))
-}
-
-async fn read_here(
-    slot: &Slot,
-    from: Offset,
-    known_epoch: Option<LeaderEpoch>,
-    bytes_max: usize,
-) -> Result<Records, Refusal> {
-    let partition = slot.serving()?;
-    check_epoch(known_epoch, partition.leader_epoch())?;
-    Ok(partition.read(from, bytes_max).await?)
+    let (from, known_epoch) = (part.offset, part.leader_epoch);
+    let read = shard.at_home(id, move |partition| async move {
+        check_epoch(known_epoch, partition.leader_epoch())?;
+        Ok(partition.read(from, bytes_max).await?)
+    });
+    read.await.map(|found| found.respond(id)).unwrap_or_else(|refusal| refuse(id, refusal))
 }
 
 /// A client that knows another leader epoch than this broker must learn of it before it reads on.

@@ -1,64 +1,65 @@
-//! List offsets: where a log begins and where its readable part ends.
+//! List offsets: where a log begins, where its readable part ends, and where a time stands in it.
 
 use std::rc::Rc;
 
 use corrente_protocol::api::{
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetSpec,
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetSpec,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
+use corrente_storage::TimestampedOffset;
 
-use crate::error::{Refusal, stopped, unknown_partition};
-use crate::shard::{Place, Shard};
+use crate::error::Refusal;
+use crate::partition::Partition;
+use crate::shard::Shard;
+
+/// What stands where a timestamp was not asked for, or no record has a late enough one.
+const NO_TIMESTAMP: i64 = -1;
 
 /// Answers for each partition in the order of the request.
 pub async fn answer(shard: Rc<Shard>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut partitions = Vec::with_capacity(request.partitions.len());
     for part in request.partitions {
         let id = TopicPartition { topic: part.topic, partition: part.partition };
-        let found = match shard.place(id) {
-            Place::Here(_) => find(&shard, &part),
-            Place::There(home) => {
-                let found = shard.run_at(home, move |home| async move { find(&home, &part) });
-                found.await.unwrap_or_else(|gone| Err(stopped(gone)))
-            }
-            Place::Unknown => Err(unknown_partition(id)),
-        };
-        partitions.push(respond(id, found));
+        let found = shard.at_home(id, move |partition| find(partition, part.spec));
+        partitions.push(respond(id, found.await));
     }
     ListOffsetsResponse { partitions }
 }
 
-fn find(shard: &Shard, part: &ListOffsetsPartition) -> Result<(Offset, LeaderEpoch), Refusal> {
-    let id = TopicPartition { topic: part.topic, partition: part.partition };
-    let Place::Here(slot) = shard.place(id) else { return Err(unknown_partition(id)) };
-    let partition = slot.serving()?;
-    let offset = match part.spec {
-        OffsetSpec::Earliest => partition.log().log_start_offset(),
-        OffsetSpec::Latest => partition.high_watermark(),
-        OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp => {
-            let line = "offsets are not found by timestamp by this version; ask for earliest or latest";
-            return Err(Refusal::new(ErrorCode::InvalidRequest, line));
-        }
+async fn find(partition: Rc<Partition>, spec: OffsetSpec) -> Result<TimestampedOffset, Refusal> {
+    let log = partition.log();
+    // Before the search: what is appended meanwhile is not passed over by an answer that nothing was found.
+    let end = partition.high_watermark();
+    let found = match spec {
+        OffsetSpec::Earliest => return Ok(bare(&partition, log.log_start_offset())),
+        OffsetSpec::Latest => None,
+        OffsetSpec::Timestamp(at_ms) => log.offset_for_timestamp(at_ms, end).await?,
+        OffsetSpec::MaxTimestamp => log.offset_of_max_timestamp(end).await?,
     };
-    Ok((offset, partition.leader_epoch().unwrap_or(LeaderEpoch(0))))
+    Ok(found.unwrap_or_else(|| bare(&partition, end)))
 }
 
-fn respond(
-    id: TopicPartition,
-    found: Result<(Offset, LeaderEpoch), Refusal>,
-) -> ListOffsetsPartitionResponse {
-    let (error, message, (offset, leader_epoch)) = match found {
+/// An offset at which no record was looked at.
+fn bare(partition: &Partition, offset: Offset) -> TimestampedOffset {
+    let leader_epoch = partition.leader_epoch().unwrap_or(LeaderEpoch(0));
+    TimestampedOffset { offset, timestamp_ms: NO_TIMESTAMP, leader_epoch }
+}
+
+fn respond(id: TopicPartition, found: Result<TimestampedOffset, Refusal>) -> ListOffsetsPartitionResponse {
+    let nothing =
+        TimestampedOffset { offset: Offset(0), timestamp_ms: NO_TIMESTAMP, leader_epoch: LeaderEpoch(0) };
+    let (error, message, found) = match found {
         Ok(found) => (ErrorCode::None, None, found),
-        Err(refusal) => (refusal.code, Some(refusal.message), (Offset(0), LeaderEpoch(0))),
+        Err(refusal) => (refusal.code, Some(refusal.message), nothing),
     };
     ListOffsetsPartitionResponse {
         topic: id.topic,
         partition: id.partition,
         error,
         message,
-        offset,
-        timestamp_ms: -1,
-        leader_epoch,
+        offset: found.offset,
+        timestamp_ms: found.timestamp_ms,
+        leader_epoch: found.leader_epoch,
     }
 }

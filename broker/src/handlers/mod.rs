@@ -3,6 +3,7 @@
 //! A handler finds the home of what is asked for, asks there, and builds the response. It knows no
 //! socket and no file.
 
+pub mod delete_records;
 pub mod fetch;
 pub mod list_offsets;
 pub mod metadata;
@@ -14,8 +15,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use corrente_protocol::api::{
-    AddPartitionsRequest, AlterTopicRequest, ApiKey, CreateTopicRequest, DeleteTopicRequest,
-    DescribeTopicRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, Request,
+    AddPartitionsRequest, AlterTopicRequest, ApiKey, CreateTopicRequest, DeleteRecordsRequest,
+    DeleteTopicRequest, DescribeTopicRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, Request,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_runtime::executor::spawn;
@@ -69,6 +70,9 @@ pub async fn start(
             answer::<AddPartitionsRequest, _>(shard, call, body, topic::add_partitions).await
         }
         ApiKey::DescribeTopic => answer::<DescribeTopicRequest, _>(shard, call, body, topic::describe).await,
+        ApiKey::DeleteRecords => {
+            answer::<DeleteRecordsRequest, _>(shard, call, body, delete_records::answer).await
+        }
         other => call.refuse(ErrorCode::UnsupportedApi, format!("{other} is not served")).await,
     }
 }

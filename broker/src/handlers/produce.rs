@@ -57,6 +57,8 @@ struct Acknowledged {
     base_offset: Offset,
     end_offset: Offset,
     log_start_offset: Offset,
+    /// The time the broker gave to the records, if the topic has it do so.
+    append_time_ms: Option<i64>,
     receipt: Durability,
 }
 
@@ -108,6 +110,7 @@ impl Pending {
                     base_offset: appended.base_offset,
                     end_offset: appended.end_offset,
                     log_start_offset: partition.log().log_start_offset(),
+                    append_time_ms: appended.append_time_ms,
                     receipt,
                 })
             }
@@ -171,7 +174,7 @@ fn respond(id: TopicPartition, outcome: Result<Acknowledged, Refusal>) -> Produc
         message,
         base_offset: done.map_or(Offset(0), |done| done.base_offset),
         end_offset: done.map_or(Offset(0), |done| done.end_offset),
-        log_append_time_ms: -1,
+        log_append_time_ms: done.and_then(|done| done.append_time_ms).unwrap_or(-1),
         log_start_offset: done.map_or(Offset(0), |done| done.log_start_offset),
         receipt: done.map_or(Durability::Received, |done| done.receipt),
     }

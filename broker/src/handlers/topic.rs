@@ -5,15 +5,20 @@ use std::rc::Rc;
 use corrente_protocol::api::{
     AddPartitionsRequest, AddPartitionsResponse, AlterTopicRequest, AlterTopicResponse, CreateTopicRequest,
     CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
-    DescribeTopicResponse, PartitionDescription, TopicConfigEntry,
+    DescribeTopicResponse, PartitionDescription, PartitionState, TopicConfigEntry,
 };
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
+use corrente_protocol::ids::{
+    LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicName, TopicPartition,
+};
 use corrente_replication::controller::Command;
-use corrente_replication::topic_config::effective_configs;
+use corrente_replication::topic_config::{SEGMENT_BYTES, effective_configs};
+use corrente_storage::Health;
 
 use crate::error::Refusal;
-use crate::shard::{Place, Shard, Slot};
+use crate::partition::Partition;
+use crate::reconcile;
+use crate::shard::Shard;
 
 /// Creates a topic; answers once every partition can be written.
 pub async fn create(shard: Rc<Shard>, request: CreateTopicRequest) -> CreateTopicResponse {
@@ -75,7 +80,11 @@ pub async fn describe(shard: Rc<Shard>, request: DescribeTopicRequest) -> Descri
     let replicas = topic.partitions().first().map_or(1, |partition| partition.replicas.len());
     let configs = effective_configs(topic.configs(), replicas).into_iter().map(|config| TopicConfigEntry {
         key: config.key.to_owned(),
-        value: config.value,
+        value: match config.key {
+            // The one default that a node may set otherwise.
+            SEGMENT_BYTES => reconcile::segment_bytes(&shard, topic).to_string(),
+            _ => config.value,
+        },
         is_default: config.is_default,
     });
     let configs = configs.collect();
@@ -88,29 +97,20 @@ pub async fn describe(shard: Rc<Shard>, request: DescribeTopicRequest) -> Descri
 }
 
 async fn describe_partition(shard: &Rc<Shard>, id: TopicPartition) -> PartitionDescription {
-    let described = match shard.place(id) {
-        Place::Here(slot) => Some(describe_here(shard, id, &slot)),
-        Place::There(home) => {
-            let described = shard.run_at(home, move |home| async move {
-                match home.place(id) {
-                    Place::Here(slot) => Some(describe_here(&home, id, &slot)),
-                    Place::There(_) | Place::Unknown => None,
-                }
-            });
-            described.await.ok().flatten()
-        }
-        Place::Unknown => None,
-    };
-    described.unwrap_or_else(|| nothing_known(shard, id, ErrorCode::UnknownTopicOrPartition))
+    let described = shard.at_home(id, move |partition| async move { Ok(describe_served(&partition)) });
+    let described = described.await.unwrap_or_else(|refusal| describe_unserved(id.partition, refusal));
+    let home = shard.directory().home(id).unwrap_or(ShardId::ANY);
+    PartitionDescription { leader: shard.node, shard: home, ..described }
 }
 
-fn describe_here(shard: &Shard, id: TopicPartition, slot: &Slot) -> PartitionDescription {
-    let partition = match slot.serving() {
-        Ok(partition) => partition,
-        Err(refusal) => return nothing_known(shard, id, refusal.code),
-    };
+/// Everything but where it was asked.
+fn describe_served(partition: &Partition) -> PartitionDescription {
     let log = partition.log();
-    let error = if log.is_fenced().is_some() { ErrorCode::LogFenced } else { ErrorCode::None };
+    let (state, error, reason) = match log.health() {
+        Health::Sound => (PartitionState::Online, ErrorCode::None, None),
+        Health::Fenced(reason) => (PartitionState::Fenced, ErrorCode::LogFenced, Some(reason)),
+        Health::Quarantined(reason) => (PartitionState::Quarantined, ErrorCode::Damaged, Some(reason)),
+    };
     PartitionDescription {
         leader_epoch: partition.leader_epoch().unwrap_or(LeaderEpoch(0)),
         log_start_offset: log.log_start_offset(),
@@ -118,21 +118,35 @@ fn describe_here(shard: &Shard, id: TopicPartition, slot: &Slot) -> PartitionDes
         log_end_offset: log.log_end_offset(),
         size_bytes: log.size_bytes(),
         data_dir: log.dir().display().to_string(),
-        ..nothing_known(shard, id, error)
+        error,
+        state,
+        reason: reason.map(|reason| reason.to_string()),
+        ..nothing_known(partition.id.partition)
     }
 }
 
-fn nothing_known(shard: &Shard, id: TopicPartition, error: ErrorCode) -> PartitionDescription {
+fn describe_unserved(index: PartitionIndex, refusal: Refusal) -> PartitionDescription {
     PartitionDescription {
-        index: id.partition,
-        leader: shard.node,
-        shard: shard.id,
+        error: refusal.code,
+        state: PartitionState::Offline,
+        reason: Some(refusal.message),
+        ..nothing_known(index)
+    }
+}
+
+fn nothing_known(index: PartitionIndex) -> PartitionDescription {
+    PartitionDescription {
+        index,
+        leader: NodeId::NONE,
+        shard: ShardId::ANY,
         leader_epoch: LeaderEpoch(0),
         log_start_offset: Offset(0),
         high_watermark: Offset(0),
         log_end_offset: Offset(0),
         size_bytes: 0,
         data_dir: String::new(),
-        error,
+        error: ErrorCode::None,
+        state: PartitionState::Online,
+        reason: None,
     }
 }

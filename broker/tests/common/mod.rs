@@ -7,13 +7,19 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use corrente_broker::{Config, Node as Broker};
-use corrente_protocol::api::{CreateTopicRequest, CreateTopicResponse, ErrorResponse, Message, Request};
+use corrente_protocol::api::{
+    AlterTopicRequest, CreateTopicRequest, CreateTopicResponse, DeleteBefore, DeleteRecordsPartition,
+    DeleteRecordsPartitionResponse, DeleteRecordsRequest, ErrorResponse, FetchPartition,
+    FetchPartitionResponse, FetchRequest, ListOffsetsPartition, ListOffsetsPartitionResponse,
+    ListOffsetsRequest, Message, OffsetSpec, ProducePartition, ProducePartitionResponse, ProduceRequest,
+    Request,
+};
 use corrente_protocol::compression::Compression;
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::{self, Cut, Durability, RequestHeader, ResponseHeader, request_frame};
 use corrente_protocol::hello::{ClientHello, SERVER_HELLO_LEN, ServerHello};
-use corrente_protocol::ids::{ShardId, TopicId};
-use corrente_protocol::record_batch::RecordBatchBuilder;
+use corrente_protocol::ids::{Offset, PartitionIndex, ShardId, TopicId};
+use corrente_protocol::record_batch::{RecordBatchBuilder, RecordBatches};
 use corrente_runtime::sim::{Node, World, WorldConfig};
 use corrente_runtime::socket::Stream;
 
@@ -48,7 +54,40 @@ pub fn start(world: &World, node: &Node, config: Config) {
 
 /// Runs the world until `done`.
 pub fn run(world: &World, done: impl FnMut() -> bool) {
-    world.run_until(done, Duration::from_secs(300)).unwrap_or_else(|error| panic!("{error}"));
+    run_within(world, Duration::from_secs(300), done);
+}
+
+/// Runs the world until `done`, for so long at most.
+pub fn run_within(world: &World, limit: Duration, done: impl FnMut() -> bool) {
+    world.run_until(done, limit).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A machine of its own beside the broker's.
+pub fn client_node(world: &World) -> Node {
+    world.node("client", [10, 0, 0, 2])
+}
+
+/// Tells a part of a story on a machine, within so much virtual time.
+pub fn tell_within<T: 'static, Fut>(
+    world: &World,
+    node: &Node,
+    limit: Duration,
+    what: impl FnOnce() -> Fut + 'static,
+) -> T
+where
+    Fut: Future<Output = T> + 'static,
+{
+    let mut told = node.spawn(what);
+    run_within(world, limit, || told.is_finished());
+    told.take_output().expect("told to its end")
+}
+
+/// Tells a part of a story on a machine.
+pub fn tell<T: 'static, Fut>(world: &World, node: &Node, what: impl FnOnce() -> Fut + 'static) -> T
+where
+    Fut: Future<Output = T> + 'static,
+{
+    tell_within(world, node, Duration::from_secs(300), what)
 }
 
 /// Tells a story: a broker with `shards` shards, and `client` talking to it from another machine.
@@ -66,11 +105,9 @@ where
 {
     let world = World::new(7, WorldConfig::default());
     let node = world.node("broker", BROKER.0);
-    let other = world.node("client", [10, 0, 0, 2]);
+    let other = client_node(&world);
     start(&world, &node, config);
-    let mut told = other.spawn(client);
-    run(&world, || told.is_finished());
-    told.take_output().expect("the story was told to its end");
+    tell(&world, &other, client);
 }
 
 /// One connection that speaks frame by frame.
@@ -165,6 +202,75 @@ impl Client {
         response.id
     }
 
+    /// Creates a topic with configs and returns its id.
+    pub async fn create_topic_with(
+        &mut self,
+        name: &str,
+        partitions: u32,
+        configs: &[(&str, &str)],
+    ) -> TopicId {
+        let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let request = CreateTopicRequest {
+            name: name.to_owned(),
+            partitions,
+            replication_factor: 0,
+            configs: configs.collect(),
+            validate_only: false,
+        };
+        let response = self.call(&request).await;
+        assert_eq!(response.error, ErrorCode::None, "{:?}", response.message);
+        response.id
+    }
+
+    /// Sets one config of a topic.
+    pub async fn alter_topic(&mut self, name: &str, key: &str, value: &str) {
+        let request = AlterTopicRequest {
+            name: name.to_owned(),
+            set: vec![(key.to_owned(), value.to_owned())],
+            unset: Vec::new(),
+            validate_only: false,
+        };
+        let response = self.call(&request).await;
+        assert_eq!(response.error, ErrorCode::None, "{:?}", response.message);
+    }
+
+    /// Appends batches to one partition.
+    pub async fn append(
+        &mut self,
+        topic: TopicId,
+        partition: u32,
+        batches: Bytes,
+    ) -> ProducePartitionResponse {
+        self.call(&produce(topic, partition, batches)).await.partitions.remove(0)
+    }
+
+    /// Reads from one partition without waiting.
+    pub async fn read(&mut self, topic: TopicId, partition: u32, offset: u64) -> FetchPartitionResponse {
+        self.call(&fetch(topic, partition, offset, 0)).await.partitions.remove(0)
+    }
+
+    /// Finds one offset of one partition.
+    pub async fn find(
+        &mut self,
+        topic: TopicId,
+        partition: u32,
+        spec: OffsetSpec,
+    ) -> ListOffsetsPartitionResponse {
+        let part = ListOffsetsPartition { topic, partition: PartitionIndex(partition), spec };
+        self.call(&ListOffsetsRequest { partitions: vec![part] }).await.partitions.remove(0)
+    }
+
+    /// Deletes the oldest records of one partition.
+    pub async fn delete_records(
+        &mut self,
+        topic: TopicId,
+        partition: u32,
+        before: DeleteBefore,
+    ) -> DeleteRecordsPartitionResponse {
+        let part = DeleteRecordsPartition { topic, partition: PartitionIndex(partition), before };
+        self.call(&DeleteRecordsRequest { partitions: vec![part] }).await.partitions.remove(0)
+    }
+
     /// Asks for a topic.
     pub async fn try_create_topic(&mut self, name: &str, partitions: u32) -> CreateTopicResponse {
         let name = name.to_owned();
@@ -180,11 +286,63 @@ impl Client {
     }
 }
 
+/// What the wall clock of a simulated world shows at its beginning.
+pub const START_MS: i64 = 1_767_225_600_000;
+
 /// One batch of records without keys.
 pub fn batch(values: &[&[u8]]) -> Bytes {
     let mut builder = RecordBatchBuilder::new(Compression::None);
     for value in values {
-        builder.push(1_700_000_000_000, None, Some(value), &[]).expect("a short record");
+        builder.push(START_MS, None, Some(value), &[]).expect("a short record");
     }
     builder.build()
+}
+
+/// One batch of records without keys, each at a time of its own.
+pub fn batch_at(times_ms: &[i64]) -> Bytes {
+    let mut builder = RecordBatchBuilder::new(Compression::None);
+    for time_ms in times_ms {
+        builder.push(*time_ms, None, Some(b"timed"), &[]).expect("a short record");
+    }
+    builder.build()
+}
+
+/// A request that appends to one partition.
+pub fn produce(topic: TopicId, partition: u32, batches: Bytes) -> ProduceRequest {
+    let partition = PartitionIndex(partition);
+    ProduceRequest {
+        partitions: vec![ProducePartition { topic, partition, expected_end_offset: None, batches }],
+    }
+}
+
+/// Appends records without keys.
+pub async fn append(
+    client: &mut Client,
+    topic: TopicId,
+    partition: u32,
+    values: &[&[u8]],
+) -> ProducePartitionResponse {
+    client.append(topic, partition, batch(values)).await
+}
+
+/// A request that reads from one partition.
+pub fn fetch(topic: TopicId, partition: u32, offset: u64, max_wait_ms: u32) -> FetchRequest {
+    let part = FetchPartition {
+        topic,
+        partition: PartitionIndex(partition),
+        offset: Offset(offset),
+        max_bytes: 1 << 20,
+        leader_epoch: None,
+    };
+    FetchRequest { max_wait_ms, min_bytes: 1, max_bytes: 1 << 20, partitions: vec![part] }
+}
+
+/// Offsets and values of the records that came.
+pub fn values(response: &FetchPartitionResponse) -> Vec<(u64, Bytes)> {
+    let batches = response.batches.iter().cloned().flat_map(RecordBatches::new);
+    let records = batches.flat_map(|batch| batch.expect("intact").records(1 << 20).expect("readable"));
+    records
+        .map(|record| record.expect("decodes"))
+        .map(|r| (r.offset.0, r.value.unwrap_or_default()))
+        .collect()
 }

@@ -10,6 +10,7 @@ use corrente_client::{Batch, Client, Offset, OffsetSpec, StartOffset};
 use crate::args::Global;
 use crate::format::Format;
 use crate::json_record;
+use crate::moment;
 use crate::output::Output;
 use crate::row::Row;
 
@@ -25,8 +26,9 @@ use crate::row::Row;
 pub struct ConsumeArgs {
     /// The topic to read.
     topic: String,
-    /// Where to begin; an offset counts in each partition.
-    #[arg(long, value_name = "earliest|latest|OFFSET", default_value = "earliest", value_parser = parse_start)]
+    /// Where to begin: an offset, which counts in each partition; or the first record of a time or later, as @ and
+    /// milliseconds since 1970, @2025-11-25T10:00:00Z, or @-15m for a while ago.
+    #[arg(long, value_name = "earliest|latest|OFFSET|@TIME", default_value = "earliest", value_parser = parse_start)]
     from: StartOffset,
     /// End where the partitions end now.
     #[arg(long)]
@@ -171,12 +173,15 @@ impl Printer {
 }
 
 fn parse_start(text: &str) -> Result<StartOffset, String> {
+    if let Some(at_ms) = moment::parse_at(text) {
+        return at_ms.map(StartOffset::Timestamp);
+    }
     match text {
         "earliest" => Ok(StartOffset::Earliest),
         "latest" => Ok(StartOffset::Latest),
         offset => match offset.parse() {
             Ok(offset) => Ok(StartOffset::At(Offset(offset))),
-            Err(_) => Err("use earliest, latest or an offset".to_owned()),
+            Err(_) => Err("use earliest, latest, an offset or @TIME".to_owned()),
         },
     }
 }

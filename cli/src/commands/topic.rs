@@ -1,16 +1,20 @@
 //! `corrente topic`: what topics there are, and changing them.
 
-use std::io::{self, IsTerminal, Write};
+mod delete_records;
+mod offsets;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use corrente_client::{
-    Admin, ErrorCode, NewTopic, PartitionDescription, TopicChanges, TopicConfigEntry, TopicDescription,
+    Admin, ErrorCode, NewTopic, PartitionDescription, PartitionState, TopicChanges, TopicConfigEntry,
+    TopicDescription,
 };
 use serde::Serialize;
 
 use crate::args::Global;
+use crate::confirm;
 use crate::output::{Output, table};
 use crate::units::parse_pair;
 
@@ -20,7 +24,7 @@ pub enum TopicCommand {
     Create(CreateArgs),
     /// List all topics.
     List,
-    /// Show the configuration and the partitions of a topic.
+    /// Show the configuration of a topic, and its partitions and what they can be used for.
     Describe(NameArgs),
     /// Delete a topic and all its records; asks first on a terminal.
     Delete(DeleteArgs),
@@ -28,6 +32,8 @@ pub enum TopicCommand {
     Alter(AlterArgs),
     /// Grow a topic; keys may go to other partitions from then on.
     AddPartitions(AddPartitionsArgs),
+    Offsets(offsets::OffsetsArgs),
+    DeleteRecords(delete_records::DeleteRecordsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +109,8 @@ pub async fn run(global: &Global, command: TopicCommand) -> Result<ExitCode> {
         TopicCommand::Delete(args) => return delete(global.output, &admin, args).await,
         TopicCommand::Alter(args) => alter(global.output, &admin, args).await?,
         TopicCommand::AddPartitions(args) => add_partitions(global.output, &admin, args).await?,
+        TopicCommand::Offsets(args) => offsets::run(global.output, &admin, args).await?,
+        TopicCommand::DeleteRecords(args) => return delete_records::run(global.output, &admin, args).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -192,6 +200,9 @@ struct DescribedPartition {
     log_end_offset: u64,
     size_bytes: u64,
     data_dir: String,
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -218,6 +229,8 @@ impl Described {
             log_end_offset: partition.log_end_offset.0,
             size_bytes: partition.size_bytes,
             data_dir: partition.data_dir,
+            state: state_name(partition.state),
+            reason: partition.reason,
             error: (partition.error != ErrorCode::None).then(|| partition.error.to_string()),
         };
         Described {
@@ -245,8 +258,10 @@ impl Described {
             ]
             .map(|number| number.to_string())
             .into();
+            let reason = partition.reason.as_ref().or(partition.error.as_ref());
             row.push(partition.data_dir.clone());
-            row.push(partition.error.clone().unwrap_or_default());
+            row.push(partition.state.clone());
+            row.push(reason.cloned().unwrap_or_default());
             row
         });
         format!(
@@ -264,7 +279,8 @@ impl Described {
                     "END",
                     "BYTES",
                     "DATA DIR",
-                    "ERROR"
+                    "STATE",
+                    "REASON"
                 ],
                 partitions
             )
@@ -272,17 +288,22 @@ impl Described {
     }
 }
 
+/// A broker newer than this binary may know states that it does not.
+fn state_name(state: PartitionState) -> String {
+    match state {
+        PartitionState::Unknown(number) => format!("state {number}"),
+        known => known.to_string(),
+    }
+}
+
 async fn delete(output: Output, admin: &Admin, args: DeleteArgs) -> Result<ExitCode> {
-    if !args.yes && io::stdin().is_terminal() {
+    if confirm::is_due(args.yes) {
         let topic = admin.describe_topic(&args.name).await?;
         let bytes: u64 = topic.partitions.iter().map(|partition| partition.size_bytes).sum();
         let partitions = topic.partitions.len();
-        eprint!("delete topic {}, {partitions} partitions, {bytes} bytes, for good? [y/N] ", args.name);
-        io::stderr().flush()?;
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer)?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            eprintln!("nothing was deleted");
+        let question =
+            format!("delete topic {}, {partitions} partitions, {bytes} bytes, for good?", args.name);
+        if !confirm::ask(&question, "nothing was deleted")? {
             return Ok(ExitCode::FAILURE);
         }
     }

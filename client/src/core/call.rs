@@ -1,4 +1,4 @@
-//! Calls: one question of the application, one answer. Admin operations, list-offsets, metadata and raw produce.
+//! Calls: one question of the application, one answer. Admin operations, offsets, metadata and raw produce.
 //!
 //! A call is tried again, wherever it has to go then, until it succeeds, is refused for good, or its request timeout
 //! has passed.
@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corrente_protocol::api::{
-    AddPartitionsRequest, AlterTopicRequest, CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest,
-    DescribeTopicResponse, ListOffsetsPartition, ListOffsetsRequest, MetadataRequest, MetadataResponse,
-    OffsetSpec, ProducePartition, ProduceRequest,
+    AddPartitionsRequest, AlterTopicRequest, CreateTopicRequest, DeleteBefore, DeleteRecordsPartition,
+    DeleteRecordsRequest, DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse,
+    ListOffsetsPartition, ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetSpec,
+    ProducePartition, ProduceRequest,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
@@ -50,6 +51,15 @@ pub enum CallRequest {
         /// Which offset.
         spec: OffsetSpec,
     },
+    /// Raise the log start offset of one partition.
+    DeleteRecords {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Where the records to be kept begin.
+        before: DeleteBefore,
+    },
     /// Append record batches as they are.
     Produce {
         /// The topic.
@@ -78,6 +88,8 @@ pub enum CallResponse {
     Described(DescribeTopicResponse),
     /// To `ListOffsets`.
     Offset(ListedOffset),
+    /// To `DeleteRecords`: the log start offset.
+    RecordsDeleted(Offset),
     /// To `Produce`.
     Produced(Produced),
 }
@@ -98,6 +110,8 @@ pub struct Produced {
     pub base_offset: Offset,
     /// One past the offset of the last record.
     pub end_offset: Offset,
+    /// The time the broker gave to all records, in milliseconds since the Unix epoch, where the topic has it do so.
+    pub append_time_ms: Option<i64>,
     /// What the broker says was reached before it answered.
     pub durability: Durability,
 }
@@ -112,6 +126,7 @@ impl CallRequest {
             CallRequest::AddPartitions(_) => "add partitions",
             CallRequest::DescribeTopic(_) => "describe topic",
             CallRequest::ListOffsets { .. } => "list offsets",
+            CallRequest::DeleteRecords { .. } => "delete records",
             CallRequest::Produce { .. } => "produce",
         }
     }
@@ -124,13 +139,16 @@ impl CallRequest {
             CallRequest::CreateTopic(request) => !request.validate_only,
             CallRequest::AlterTopic(request) => !request.validate_only,
             CallRequest::AddPartitions(request) => !request.validate_only,
-            CallRequest::DeleteTopic(_) | CallRequest::Produce { .. } => true,
+            CallRequest::DeleteTopic(_) | CallRequest::DeleteRecords { .. } | CallRequest::Produce { .. } => {
+                true
+            }
         }
     }
 
     fn partition(&self) -> Option<(&TopicName, PartitionIndex)> {
         match self {
             CallRequest::ListOffsets { topic, partition, .. }
+            | CallRequest::DeleteRecords { topic, partition, .. }
             | CallRequest::Produce { topic, partition, .. } => Some((topic, *partition)),
             _ => None,
         }
@@ -155,6 +173,7 @@ impl CallRequest {
             CallRequest::AddPartitions(request) => error.topic(&request.name),
             CallRequest::DescribeTopic(request) => error.topic(&request.name),
             CallRequest::ListOffsets { topic, partition, .. }
+            | CallRequest::DeleteRecords { topic, partition, .. }
             | CallRequest::Produce { topic, partition, .. } => error.topic(topic).partition(partition.0),
             CallRequest::Metadata(request) => match request.topics.as_deref() {
                 Some([topic]) => error.topic(topic),
@@ -417,6 +436,11 @@ fn send(
                 vec![ListOffsetsPartition { topic: topic_id, partition: *partition, spec: *spec }];
             hub.send(now, connection, &ListOffsetsRequest { partitions }, none, timeout, owner)
         }
+        CallRequest::DeleteRecords { partition, before, .. } => {
+            let partitions =
+                vec![DeleteRecordsPartition { topic: topic_id, partition: *partition, before: *before }];
+            hub.send(now, connection, &DeleteRecordsRequest { partitions }, none, timeout, owner)
+        }
         CallRequest::Produce { partition, batches, durability, expected_end_offset, .. } => {
             let partitions = vec![ProducePartition {
                 topic: topic_id,
@@ -472,6 +496,12 @@ fn read_answer(request: &CallRequest, answer: &Answer) -> Result<CallResponse, E
             let timestamp_ms = (partition.timestamp_ms >= 0).then_some(partition.timestamp_ms);
             Ok(CallResponse::Offset(ListedOffset { offset: partition.offset, timestamp_ms }))
         }
+        CallRequest::DeleteRecords { .. } => {
+            let response = decode::<DeleteRecordsRequest>(answer)?;
+            let [partition] = only(&response.partitions, operation)?;
+            check(partition.error, &partition.message)?;
+            Ok(CallResponse::RecordsDeleted(partition.log_start_offset))
+        }
         CallRequest::Produce { .. } => {
             let response = decode::<ProduceRequest>(answer)?;
             let [partition] = only(&response.partitions, operation)?;
@@ -479,6 +509,7 @@ fn read_answer(request: &CallRequest, answer: &Answer) -> Result<CallResponse, E
             Ok(CallResponse::Produced(Produced {
                 base_offset: partition.base_offset,
                 end_offset: partition.end_offset,
+                append_time_ms: (partition.log_append_time_ms >= 0).then_some(partition.log_append_time_ms),
                 durability: partition.receipt,
             }))
         }

@@ -37,13 +37,31 @@ pub enum StartOffset {
     Latest,
     /// At this offset.
     At(Offset),
+    /// At the first record of this time or later, in milliseconds since the Unix epoch; where there is none, at the
+    /// high watermark. Records after it may be older.
+    Timestamp(i64),
 }
 
-/// What a consumer does when its position lies outside the log.
+impl StartOffset {
+    /// What a broker has to be asked to know the offset.
+    fn spec(self) -> Option<OffsetSpec> {
+        match self {
+            StartOffset::Earliest => Some(OffsetSpec::Earliest),
+            StartOffset::Latest => Some(OffsetSpec::Latest),
+            StartOffset::At(_) => None,
+            StartOffset::Timestamp(at_ms) => Some(OffsetSpec::Timestamp(at_ms)),
+        }
+    }
+}
+
+/// What a consumer does when its position lies outside the log: records were deleted before it came to them, or it was
+/// told to begin where the log does not reach. A start that had to be asked for and was overtaken by a deletion before
+/// anything was read is none of this: it is asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OutOfRange {
-    /// Yield an error of kind `OffsetOutOfRange` and stop with that partition.
+    /// Yield an error of kind `OffsetOutOfRange`, which names the bounds of the log, and stop with that partition: only
+    /// the owner knows whether the records in between matter.
     #[default]
     Fail,
     /// Go on at the log start offset.
@@ -94,6 +112,8 @@ struct Partition {
     /// The topic that the positions belong to, once it was asked: another of the same name has others.
     topic_id: Option<TopicId>,
     start: StartOffset,
+    /// Something was fetched from where it started, if only that there is nothing yet.
+    begun: bool,
     /// The next offset to fetch, once it is known.
     position: Option<Offset>,
     /// Where to end, once it is known; asked for only with `until_end`.
@@ -103,6 +123,28 @@ struct Partition {
     failures: u32,
     /// How often in a row its batches failed their checks.
     damaged: u32,
+}
+
+impl Partition {
+    /// Where to go on when the position lies outside the log; `None` is not at all.
+    fn new_start(&self, policy: OutOfRange) -> Option<StartOffset> {
+        if !self.begun && self.start.spec().is_some() {
+            return Some(self.start);
+        }
+        match policy {
+            OutOfRange::Fail => None,
+            OutOfRange::Earliest => Some(StartOffset::Earliest),
+            OutOfRange::Latest => Some(StartOffset::Latest),
+        }
+    }
+
+    /// Begins anew at a place that has to be asked for.
+    fn start_at(&mut self, start: StartOffset) {
+        self.state = State::Idle;
+        self.start = start;
+        self.begun = false;
+        self.position = None;
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,9 +193,10 @@ impl Consumers {
                 index: *index,
                 topic_id: None,
                 start: *start,
+                begun: false,
                 position: match start {
                     StartOffset::At(offset) => Some(*offset),
-                    StartOffset::Earliest | StartOffset::Latest => None,
+                    _ => None,
                 },
                 stop_at: None,
                 state: State::Idle,
@@ -375,11 +418,7 @@ impl Consumer {
         for ask in asks {
             let partition = &mut self.partitions[ask.place];
             partition.state = State::Asked;
-            let start = match (partition.position, partition.start) {
-                (Some(_), _) => None,
-                (None, StartOffset::Latest) => Some(OffsetSpec::Latest),
-                (None, _) => Some(OffsetSpec::Earliest),
-            };
+            let start = partition.start.spec().filter(|_| partition.position.is_none());
             let end = (self.settings.until_end && partition.stop_at.is_none()).then_some(OffsetSpec::Latest);
             let mut specs: Vec<OffsetSpec> = start.into_iter().chain(end).collect();
             specs.dedup();
@@ -454,9 +493,7 @@ impl Consumer {
         let partition = &mut self.partitions[place];
         partition.state = State::Idle;
         partition.failures = 0;
-        let wanted =
-            if partition.start == StartOffset::Latest { OffsetSpec::Latest } else { OffsetSpec::Earliest };
-        if partition.position.is_none() && spec == wanted {
+        if partition.position.is_none() && Some(spec) == partition.start.spec() {
             partition.position = Some(offset);
         }
         if self.settings.until_end && partition.stop_at.is_none() && spec == OffsetSpec::Latest {
@@ -479,24 +516,19 @@ impl Consumer {
                 format!("asked for partition {}, answered for {}", partition.index, fetched.partition);
             return self.failed(now, hub, place, &Error::new(ErrorKind::Corrupt, "fetch", cause));
         }
-        match fetched.error {
-            ErrorCode::None => {}
-            ErrorCode::OffsetOutOfRange if self.settings.out_of_range != OutOfRange::Fail => {
-                partition.state = State::Idle;
-                partition.position = None;
-                partition.start = match self.settings.out_of_range {
-                    OutOfRange::Latest => StartOffset::Latest,
-                    OutOfRange::Fail | OutOfRange::Earliest => StartOffset::Earliest,
-                };
-                return;
-            }
-            code => {
-                let error = Error::from_code(code, "fetch", fetched.message.as_deref());
-                return self.failed(now, hub, place, &error);
-            }
+        if fetched.error == ErrorCode::OffsetOutOfRange
+            && let Some(start) = partition.new_start(self.settings.out_of_range)
+        {
+            partition.start_at(start);
+            return;
+        }
+        if fetched.error != ErrorCode::None {
+            let error = Error::from_code(fetched.error, "fetch", fetched.message.as_deref());
+            return self.failed(now, hub, place, &error);
         }
         partition.state = State::Idle;
         partition.failures = 0;
+        partition.begun = true;
         for run in fetched.batches.into_iter().filter(|run| !run.is_empty()) {
             if let Err(error) = self.take_in(place, asked, run, fetched.high_watermark) {
                 return self.damaged(now, hub, place, error);

@@ -125,7 +125,8 @@ impl Metadata {
         self.nodes = response.nodes.iter().map(|node| (node.node, node.clone())).collect();
         for topic in &response.topics {
             let name = topic.name.clone();
-            if !self.interest.contains_key(&name) {
+            // What is known of a topic that nobody works with at the moment is kept, so it has to be kept true.
+            if !self.interest.contains_key(&name) && !self.topics.contains_key(&name) {
                 continue;
             }
             let known = self.topics.entry(name).or_default();

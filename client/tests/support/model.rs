@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use corrente_protocol::api::*;
+use corrente_protocol::compression::Compression;
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::{Durability, FLAG_ERROR, RequestHeader, ResponseHeader, response_frame};
 use corrente_protocol::hello::ServerHello;
 use corrente_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicName};
 use corrente_protocol::record::RecordView;
-use corrente_protocol::record_batch::{BatchLimits, RecordBatches, stamp, validate_batches};
+use corrente_protocol::record_batch::{
+    BatchLimits, HEADER_LEN, RecordBatch, RecordBatchBuilder, stamp, stamp_append_time, validate_batches,
+};
 
 pub const NODE: NodeId = NodeId(7);
 
@@ -23,7 +26,7 @@ pub struct Log {
     pub end: u64,
     /// The shard that leads it.
     pub shard: u16,
-    batches: Vec<(u64, Bytes)>,
+    batches: Vec<RecordBatch>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -48,6 +51,8 @@ pub struct Model {
     pub served: BTreeMap<ApiKey, usize>,
     /// Records appended so far, all partitions.
     pub appended: u64,
+    /// The time all topics give to what is appended, if they do.
+    pub append_time_ms: Option<i64>,
 }
 
 /// A response, or that there is nothing to fetch yet.
@@ -68,6 +73,7 @@ impl Model {
             refuse_fetch: VecDeque::new(),
             served: BTreeMap::new(),
             appended: 0,
+            append_time_ms: None,
         }
     }
 
@@ -96,11 +102,20 @@ impl Model {
     /// Every record of a partition.
     pub fn records(&self, topic: &str, partition: u32) -> Vec<RecordView> {
         let log = &self.topics[topic].logs[partition as usize];
-        let batches = log.batches.iter().flat_map(|(_, batch)| RecordBatches::new(batch.clone()));
-        batches
-            .flat_map(|batch| batch.expect("appended batches are whole").records(1 << 26).expect("records"))
-            .map(|record| record.expect("a record"))
-            .collect()
+        log.records().collect()
+    }
+
+    /// Puts a batch at the end of a log as compaction might have left it: from `base` to `end`, with records at `kept`
+    /// alone, each at the time named.
+    pub fn put_compacted(&mut self, topic: &str, partition: u32, base: u64, end: u64, kept: &[(u64, i64)]) {
+        let log = &mut self.topics.get_mut(topic).expect("the topic").logs[partition as usize];
+        assert!(
+            log.end <= base && base < end,
+            "a batch of {base} to {end} in a log that ends at {}",
+            log.end
+        );
+        log.batches.push(compacted_batch(base, end, kept));
+        log.end = end;
     }
 
     pub fn log(&mut self, topic: TopicId, partition: PartitionIndex) -> Option<&mut Log> {
@@ -162,6 +177,11 @@ impl Model {
                 };
                 respond(header, &DeleteTopicResponse { error, message: None })
             }
+            ApiKey::DeleteRecords => {
+                let request = DeleteRecordsRequest::decode(version, body).expect("a delete-records request");
+                let partitions = request.partitions.iter().map(|asked| self.delete_records(asked)).collect();
+                respond(header, &DeleteRecordsResponse { partitions })
+            }
             api => {
                 let refusal = ErrorResponse {
                     error: ErrorCode::UnsupportedApi,
@@ -219,10 +239,11 @@ impl Model {
             message: None,
             base_offset: Offset::ZERO,
             end_offset: Offset::ZERO,
-            log_append_time_ms: -1,
+            log_append_time_ms: self.append_time_ms.unwrap_or(-1),
             log_start_offset: Offset::ZERO,
             receipt: durability,
         };
+        let append_time_ms = self.append_time_ms;
         if let Some(error) = self.refuse_produce.pop_front() {
             response.error = error;
             return response;
@@ -242,7 +263,10 @@ impl Model {
         for batch in batches {
             let mut bytes = BytesMut::from(&request.batches[batch.range]);
             stamp(&mut bytes, Offset(log.end), LeaderEpoch(1));
-            log.batches.push((log.end, bytes.freeze()));
+            if let Some(append_time_ms) = append_time_ms {
+                stamp_append_time(&mut bytes, append_time_ms);
+            }
+            log.batches.push(RecordBatch::new(bytes.freeze()).expect("a valid batch"));
             log.end += u64::from(batch.record_count);
             count += u64::from(batch.record_count);
         }
@@ -284,8 +308,8 @@ impl Model {
             response.message =
                 Some(format!("offset {from} asked for, the log holds [{}, {})", log.start, log.end));
         } else if from < log.end {
-            let first = log.batches.partition_point(|(base, _)| *base <= from) - 1;
-            for (_, batch) in &log.batches[first..] {
+            let first = log.batches.partition_point(|batch| batch.header().end_offset().0 <= from);
+            for batch in log.batches[first..].iter().map(RecordBatch::bytes) {
                 if batch.len() > *room && !response.batches.is_empty() {
                     break;
                 }
@@ -299,20 +323,108 @@ impl Model {
     fn list_offset(&mut self, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
         let log = self.log(asked.topic, asked.partition);
         let error = if log.is_some() { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition };
-        let offset = log.map_or(0, |log| match asked.spec {
-            OffsetSpec::Earliest => log.start,
-            _ => log.end,
-        });
+        let (offset, timestamp_ms) = log.map_or((0, -1), |log| log.find(asked.spec));
         ListOffsetsPartitionResponse {
             topic: asked.topic,
             partition: asked.partition,
             error,
             message: None,
             offset: Offset(offset),
-            timestamp_ms: -1,
+            timestamp_ms,
             leader_epoch: LeaderEpoch(1),
         }
     }
+
+    fn delete_records(&mut self, asked: &DeleteRecordsPartition) -> DeleteRecordsPartitionResponse {
+        let mut response = DeleteRecordsPartitionResponse {
+            topic: asked.topic,
+            partition: asked.partition,
+            error: ErrorCode::None,
+            message: None,
+            log_start_offset: Offset::ZERO,
+        };
+        let Some(log) = self.log(asked.topic, asked.partition) else {
+            response.error = ErrorCode::UnknownTopicOrPartition;
+            return response;
+        };
+        let before = match asked.before {
+            DeleteBefore::Offset(offset) => offset.0,
+            DeleteBefore::HighWatermark => log.end,
+        };
+        if before > log.end {
+            response.error = ErrorCode::OffsetOutOfRange;
+            response.message = Some(format!("offset {before} asked for, the log ends at {}", log.end));
+        } else {
+            log.start = log.start.max(before);
+            response.log_start_offset = Offset(log.start);
+        }
+        response
+    }
+}
+
+impl Log {
+    fn records(&self) -> impl Iterator<Item = RecordView> + '_ {
+        let records = self.batches.iter().flat_map(|batch| batch.records(1 << 26).expect("records"));
+        records.map(|record| record.expect("a record")).filter(|record| record.offset.0 >= self.start)
+    }
+
+    fn find(&self, spec: OffsetSpec) -> (u64, i64) {
+        let found = match spec {
+            OffsetSpec::Earliest => return (self.start, -1),
+            OffsetSpec::Latest => None,
+            OffsetSpec::Timestamp(at_ms) => self.records().find(|record| record.timestamp_ms >= at_ms),
+            OffsetSpec::MaxTimestamp => {
+                // The first of several.
+                self.records()
+                    .reduce(|best, next| if next.timestamp_ms > best.timestamp_ms { next } else { best })
+            }
+        };
+        found.map_or((self.end, -1), |record| (record.offset.0, record.timestamp_ms))
+    }
+}
+
+/// Built as a producer would, then spread over its offsets.
+fn compacted_batch(base: u64, end: u64, kept: &[(u64, i64)]) -> RecordBatch {
+    let mut builder = RecordBatchBuilder::new(Compression::None);
+    for (offset, timestamp_ms) in kept {
+        builder.push(*timestamp_ms, None, Some(&offset.to_be_bytes()), &[]).expect("a small record");
+    }
+    let mut bytes = match kept.is_empty() {
+        false => BytesMut::from(&builder.build()[..]),
+        true => {
+            builder.push(1, None, None, &[]).expect("a small record");
+            BytesMut::from(&builder.build()[..HEADER_LEN])
+        }
+    };
+    let length = i32::try_from(bytes.len() - 12).expect("a small batch");
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    let last_delta = i32::try_from(end - base - 1).expect("a small gap");
+    bytes[23..27].copy_from_slice(&last_delta.to_be_bytes());
+    let count = i32::try_from(kept.len()).expect("few records");
+    bytes[57..61].copy_from_slice(&count.to_be_bytes());
+    spread(&mut bytes, base, kept);
+    stamp(&mut bytes, Offset(base), LeaderEpoch(1));
+    write_checksum(&mut bytes);
+    RecordBatch::new(bytes.freeze()).expect("a batch with a right checksum")
+}
+
+/// Gives each record its offset delta. Deltas, like lengths, stay below 64, so that they take one byte each.
+fn spread(batch: &mut [u8], base: u64, kept: &[(u64, i64)]) {
+    let mut at = HEADER_LEN;
+    for (offset, _) in kept {
+        let delta = u8::try_from(offset - base).expect("a small delta");
+        assert!(delta < 64 && batch[at] < 128, "a delta of {delta}");
+        let timestamp_len = batch[at + 2..].iter().take_while(|byte| **byte >= 0x80).count() + 1;
+        batch[at + 2 + timestamp_len] = delta * 2;
+        at += 1 + usize::from(batch[at] / 2);
+    }
+}
+
+fn write_checksum(batch: &mut [u8]) {
+    let crc = !batch[21..].iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    });
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
 pub fn respond<M: Message>(header: &RequestHeader, response: &M) -> Vec<Bytes> {

@@ -1,9 +1,16 @@
 //! All that is known of one topic: its configuration, and for each partition where it lies and how far it reaches.
 
+use std::fmt;
+
 use super::{ApiKey, Message, Request, put_message, read_error, read_message};
 use crate::error_code::ErrorCode;
 use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId};
-use crate::wire::{DecodeError, Reader, Writer};
+use crate::wire::{DecodeError, Reader, TaggedWriter, Writer};
+
+/// Tag of [`PartitionDescription::state`]; left out where it is online.
+const TAG_STATE: u16 = 0;
+/// Tag of [`PartitionDescription::reason`].
+const TAG_REASON: u16 = 1;
 
 /// The topic to describe.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +68,68 @@ pub struct PartitionDescription {
     pub data_dir: String,
     /// Why it cannot be used at present, or [`ErrorCode::None`].
     pub error: ErrorCode,
+    /// What it can be used for.
+    pub state: PartitionState,
+    /// Why it is not online, in one line.
+    pub reason: Option<String>,
+}
+
+/// What a partition can be used for at present.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum PartitionState {
+    /// Everything.
+    #[default]
+    Online,
+    /// Reading: a write failed, and until a restart nothing is appended.
+    Fenced,
+    /// Reading what is whole: records are damaged, and nothing is appended.
+    Quarantined,
+    /// Nothing.
+    Offline,
+    /// A state that this build does not know.
+    Unknown(u8),
+}
+
+impl PartitionState {
+    /// The number on the wire.
+    pub const fn code(self) -> u8 {
+        match self {
+            PartitionState::Online => 0,
+            PartitionState::Fenced => 1,
+            PartitionState::Quarantined => 2,
+            PartitionState::Offline => 3,
+            PartitionState::Unknown(number) => number,
+        }
+    }
+
+    /// The state with this number.
+    pub const fn from_code(number: u8) -> PartitionState {
+        match number {
+            0 => PartitionState::Online,
+            1 => PartitionState::Fenced,
+            2 => PartitionState::Quarantined,
+            3 => PartitionState::Offline,
+            _ => PartitionState::Unknown(number),
+        }
+    }
+
+    /// The name used in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PartitionState::Online => "online",
+            PartitionState::Fenced => "fenced",
+            PartitionState::Quarantined => "quarantined",
+            PartitionState::Offline => "offline",
+            PartitionState::Unknown(_) => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for PartitionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 impl Request for DescribeTopicRequest {
@@ -132,11 +201,18 @@ impl PartitionDescription {
         w.put_u64(self.size_bytes);
         w.put_str(&self.data_dir);
         w.put_u16(self.error.code());
-        w.put_no_tags();
+        let mut tags = TaggedWriter::new();
+        if self.state != PartitionState::Online {
+            tags.field(TAG_STATE, |w| w.put_u8(self.state.code()));
+        }
+        if let Some(reason) = &self.reason {
+            tags.field(TAG_REASON, |w| w.put_str(reason));
+        }
+        tags.finish(w);
     }
 
     fn read(r: &mut Reader) -> Result<PartitionDescription, DecodeError> {
-        let partition = PartitionDescription {
+        let mut partition = PartitionDescription {
             index: PartitionIndex(r.u32()?),
             leader: NodeId(r.u32()?),
             shard: ShardId(r.u16()?),
@@ -147,8 +223,17 @@ impl PartitionDescription {
             size_bytes: r.u64()?,
             data_dir: r.string()?,
             error: read_error(r)?,
+            state: PartitionState::Online,
+            reason: None,
         };
-        r.tagged(|_, _| Ok(false))?;
+        r.tagged(|tag, value| {
+            match tag {
+                TAG_STATE => partition.state = PartitionState::from_code(value.u8()?),
+                TAG_REASON => partition.reason = Some(value.string()?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
         Ok(partition)
     }
 }
@@ -168,13 +253,22 @@ mod tests {
 
     prop_compose! {
         fn any_partition()(index: u32, leader: u32, shard: u16, epoch: u32, start: u64, high_watermark: u64, end: u64,
-            size_bytes: u64, data_dir in any_text(), error in any_error()) -> PartitionDescription
+            size_bytes: u64, data_dir in any_text(), error in any_error(), state: u8, reason in any_message())
+            -> PartitionDescription
         {
             PartitionDescription {
                 index: PartitionIndex(index), leader: NodeId(leader), shard: ShardId(shard),
                 leader_epoch: LeaderEpoch(epoch), log_start_offset: Offset(start),
                 high_watermark: Offset(high_watermark), log_end_offset: Offset(end), size_bytes, data_dir, error,
+                state: PartitionState::from_code(state), reason,
             }
+        }
+    }
+
+    #[test]
+    fn every_state_survives() {
+        for number in 0..=u8::MAX {
+            assert_eq!(PartitionState::from_code(number).code(), number);
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod add_partitions;
 pub mod alter_topic;
 pub mod create_topic;
+pub mod delete_records;
 pub mod delete_topic;
 pub mod describe_topic;
 mod error_response;
@@ -24,9 +25,13 @@ use bytes::Bytes;
 pub use add_partitions::{AddPartitionsRequest, AddPartitionsResponse};
 pub use alter_topic::{AlterTopicRequest, AlterTopicResponse};
 pub use create_topic::{CreateTopicRequest, CreateTopicResponse};
+pub use delete_records::{
+    DeleteBefore, DeleteRecordsPartition, DeleteRecordsPartitionResponse, DeleteRecordsRequest,
+    DeleteRecordsResponse,
+};
 pub use delete_topic::{DeleteTopicRequest, DeleteTopicResponse};
 pub use describe_topic::{
-    DescribeTopicRequest, DescribeTopicResponse, PartitionDescription, TopicConfigEntry,
+    DescribeTopicRequest, DescribeTopicResponse, PartitionDescription, PartitionState, TopicConfigEntry,
 };
 pub use error_response::ErrorResponse;
 pub use fetch::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse};
@@ -64,13 +69,15 @@ pub enum ApiKey {
     DescribeTopic,
     /// Give a topic more partitions.
     AddPartitions,
+    /// Delete the oldest records of partitions.
+    DeleteRecords,
     /// A number that this build does not serve.
     Unknown(u16),
 }
 
 impl ApiKey {
     /// Every api this build serves.
-    pub const ALL: [ApiKey; 9] = [
+    pub const ALL: [ApiKey; 10] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -80,6 +87,7 @@ impl ApiKey {
         ApiKey::AlterTopic,
         ApiKey::DescribeTopic,
         ApiKey::AddPartitions,
+        ApiKey::DeleteRecords,
     ];
 
     /// The number on the wire.
@@ -94,6 +102,7 @@ impl ApiKey {
             ApiKey::AlterTopic => 18,
             ApiKey::DescribeTopic => 19,
             ApiKey::AddPartitions => 20,
+            ApiKey::DeleteRecords => 21,
             ApiKey::Unknown(number) => number,
         }
     }
@@ -110,6 +119,7 @@ impl ApiKey {
             18 => ApiKey::AlterTopic,
             19 => ApiKey::DescribeTopic,
             20 => ApiKey::AddPartitions,
+            21 => ApiKey::DeleteRecords,
             _ => ApiKey::Unknown(number),
         }
     }
@@ -126,6 +136,7 @@ impl ApiKey {
             ApiKey::AlterTopic => "alter_topic",
             ApiKey::DescribeTopic => "describe_topic",
             ApiKey::AddPartitions => "add_partitions",
+            ApiKey::DeleteRecords => "delete_records",
             ApiKey::Unknown(_) => "unknown",
         }
     }

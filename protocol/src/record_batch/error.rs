@@ -53,7 +53,7 @@ pub enum BatchError {
         /// Of the batch.
         computed: u32,
     },
-    /// No records, or fewer than none.
+    /// Fewer records than there may be: none from a producer, less than none in any batch.
     #[error("record batch states {count} records where at least 1 is expected")]
     NoRecords {
         /// The record count.

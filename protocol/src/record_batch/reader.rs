@@ -46,16 +46,7 @@ impl RecordBatch {
     /// Its records, decompressed into at most `len_max` bytes. The bound does not touch records that are not
     /// compressed: they are there already.
     pub fn records(&self, len_max: usize) -> Result<Records, BatchError> {
-        let compression =
-            self.header.attributes.compression().map_err(|code| BatchError::Compression { code })?;
-        let records = decompress(compression, &self.bytes.slice(HEADER_LEN..), len_max)?;
-        let count = self.header.record_count;
-        let max = records.len() / RECORD_LEN_MIN;
-        let Ok(left) = u32::try_from(count) else { return Err(BatchError::NoRecords { count }) };
-        if usize::try_from(left).is_ok_and(|count| count > max) {
-            return Err(BatchError::TooManyRecords { count, body_len: records.len(), max });
-        }
-        Ok(Records { header: self.header, records, at: 0, index: 0, left, next_offset_delta: 0 })
+        Records::of(self.header, self.bytes.slice(HEADER_LEN..), len_max)
     }
 }
 
@@ -103,6 +94,23 @@ pub struct Records {
 }
 
 impl Records {
+    /// The records in the `body` of a batch, which is all that follows its header.
+    pub(super) fn of(header: RecordBatchHeader, body: Bytes, len_max: usize) -> Result<Records, BatchError> {
+        let compression = header.attributes.compression().map_err(|code| BatchError::Compression { code })?;
+        let records = match body.is_empty() {
+            // Compaction took every record: there is nothing to decompress, whatever the attributes still say.
+            true => body,
+            false => decompress(compression, &body, len_max)?,
+        };
+        let count = header.record_count;
+        let max = records.len() / RECORD_LEN_MIN;
+        let Ok(left) = u32::try_from(count) else { return Err(BatchError::NoRecords { count }) };
+        if usize::try_from(left).is_ok_and(|count| count > max) {
+            return Err(BatchError::TooManyRecords { count, body_len: records.len(), max });
+        }
+        Ok(Records { header, records, at: 0, index: 0, left, next_offset_delta: 0 })
+    }
+
     #[inline]
     fn read(&mut self) -> Result<RecordView, RecordError> {
         let fields = RecordFields::decode(&self.records, self.at, self.index)?;

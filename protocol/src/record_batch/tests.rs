@@ -179,6 +179,33 @@ fn a_compacted_batch_has_gaps_and_no_disorder() {
 }
 
 #[test]
+fn a_batch_that_lost_every_record_still_ends_where_it_ended() {
+    for compression in Compression::ALL {
+        let mut batch = one_record();
+        batch.truncate(HEADER_LEN);
+        batch[21..23].copy_from_slice(&compression.code().to_be_bytes());
+        batch[23..27].copy_from_slice(&9_i32.to_be_bytes());
+        batch[57..61].copy_from_slice(&0_i32.to_be_bytes());
+        header::seal(&mut batch);
+        stamp(&mut batch, Offset(40), LeaderEpoch(1));
+        let empty = RecordBatch::new(Bytes::from(batch.clone())).unwrap();
+        assert_eq!(empty.header().end_offset(), Offset(50), "{compression}");
+        assert_eq!(empty.records(0).unwrap().count(), 0, "{compression}");
+        assert!(validate_batches(&batch, &LIMITS).is_err(), "a producer must not send it");
+
+        let run = Bytes::from([&batch[..], &one_record()].concat());
+        let counts = RecordBatches::new(run).map(|batch| batch.unwrap().records(100).unwrap().count());
+        assert_eq!(counts.collect::<Vec<_>>(), [0, 1], "{compression}");
+    }
+    let mut batch = one_record();
+    batch[57..61].copy_from_slice(&0_i32.to_be_bytes());
+    header::seal(&mut batch);
+    let error =
+        RecordBatch::new(Bytes::from(batch)).unwrap().records(0).unwrap().next().unwrap().unwrap_err();
+    assert_eq!(error, RecordError::AfterLast { count: 12, records: 0 });
+}
+
+#[test]
 fn a_builder_is_used_again_and_again() {
     for compression in Compression::ALL {
         let mut builder = RecordBatchBuilder::new(compression);

@@ -1,5 +1,6 @@
 //! How a world behaves where the seed does not decide it alone.
 
+use super::node::FaultRule;
 use std::{ops::Range, time::Duration};
 
 /// How long something takes: usually within `common`, now and then longer by some of `stall`.
@@ -54,7 +55,7 @@ pub struct NetworkConfig {
     pub connect_retries: u32,
 }
 
-/// How fast disks are. What they keep is [`CrashConfig`]'s matter.
+/// How fast disks are, and how they fail. What they keep is [`CrashConfig`]'s matter.
 #[derive(Clone, Debug)]
 pub struct DiskConfig {
     /// A read.
@@ -67,6 +68,8 @@ pub struct DiskConfig {
     pub metadata: Delay,
     /// What each KiB of a read or write adds.
     pub nanos_per_kib: u64,
+    /// By which rules every disk fails from the beginning.
+    pub faults: Vec<FaultRule>,
 }
 
 /// What a crash does to writes and directory changes that were not flushed.
@@ -118,6 +121,7 @@ impl Default for WorldConfig {
                 flush: Delay::micros(20..400, 0.002, 1..50),
                 metadata: Delay::micros(5..50, 0.001, 1..20),
                 nanos_per_kib: 400,
+                faults: Vec::new(),
             },
             crash: CrashConfig { keep_chance: None, tear_chance: 0.3 },
             offload: Delay::micros(10..500, 0.01, 1..20),
@@ -152,6 +156,7 @@ impl WorldConfig {
         for (name, chance) in chances {
             assert!((0.0..=1.0).contains(&chance), "{name} is {chance}, not within 0 to 1");
         }
+        self.disk.faults.iter().for_each(FaultRule::assert_valid);
         assert!(self.network.split_chance < 1.0, "network.split_chance is 1, so cutting would not end early");
     }
 }

@@ -5,14 +5,17 @@ use std::{
     cell::{Ref, RefMut},
     future::Future,
     net::IpAddr,
+    path::Path,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-pub use crate::driver::sim::disk::DiskCounters;
+pub use crate::driver::sim::counters::{Damage, DiskCounters, Harm};
+pub use crate::driver::sim::fault::{DiskFault, FaultRule, When};
 
-/// A machine: it has a name, an address and a disk, and can crash and be started again.
+/// A machine: it has a name, an address and a disk, can crash or be killed, and be started again.
 #[derive(Clone)]
 pub struct Node {
     world: Rc<WorldState>,
@@ -53,6 +56,14 @@ impl Node {
     /// once: [`Node::spawn`] starts its next life.
     pub fn crash(&self) {
         self.world.crash(self.index);
+    }
+
+    /// Ends everything that runs on it, as `kill -9` does, while the machine goes on. Every task is dropped,
+    /// every connection reset, every port and lock free. Of what was under way on the disk some still
+    /// happens, whole or in part; what was not flushed can be seen by the next life, is not durable, and a
+    /// later [`Node::crash`] may still lose it.
+    pub fn kill(&self) {
+        self.world.kill(self.index);
     }
 
     /// The controls of its disk.
@@ -102,7 +113,67 @@ impl Disk<'_> {
         self.disk_mut().ignore_flush(ignore);
     }
 
-    /// What crashes have done to this disk so far.
+    /// The planted fault: from now on [`sync_data`](crate::file::File::sync_data) reports success and does nothing;
+    /// durable writes are durable.
+    pub fn ignore_sync_data(&self, ignore: bool) {
+        self.disk_mut().ignore_sync_data(ignore);
+    }
+
+    /// The planted fault: from now on a flush of content that fails is made once more and its success reported, as
+    /// by a caller who does not know better.
+    pub fn retry_flushes(&self, retry: bool) {
+        self.disk_mut().retry_flushes(retry);
+    }
+
+    /// Has operations go wrong from now on, beside those that go wrong already.
+    ///
+    /// # Panics
+    /// If a probability is none.
+    pub fn inject(&self, rule: FaultRule) {
+        rule.assert_valid();
+        self.disk_mut().inject(rule);
+    }
+
+    /// Has everything at and below a path fail: the drive that is mounted there is dead.
+    pub fn fail_below(&self, path: impl AsRef<Path>) {
+        self.disk_mut().fail_below(path.as_ref());
+    }
+
+    /// From now on everything takes so many times as long.
+    pub fn slow_down(&self, factor: u32) {
+        self.disk_mut().slow_down(factor);
+    }
+
+    /// Ends every fault that was configured or injected, and slowness. What they did stays done.
+    pub fn heal(&self) {
+        self.disk_mut().heal();
+    }
+
+    /// The lengths of all files at and below a path.
+    pub fn used_bytes(&self, path: impl AsRef<Path>) -> u64 {
+        self.disk().tree.bytes_below(path.as_ref())
+    }
+
+    /// What fits at and below a path, as on a file system of its own; None takes the bound away. What is there
+    /// already stays, also beyond it.
+    pub fn set_capacity(&self, path: impl AsRef<Path>, bytes: Option<u64>) {
+        self.disk_mut().set_capacity(path.as_ref(), bytes);
+    }
+
+    /// Turns so many bits over in the files at and below a path, where nothing was written for so long. Of any
+    /// file as likely as of any other.
+    pub fn rot(&self, below: impl AsRef<Path>, bits: u32, unwritten_for: Duration) {
+        let unwritten_ns = u64::try_from(unwritten_for.as_nanos()).unwrap_or(u64::MAX);
+        self.disk_mut().rot(&self.node.world, below.as_ref(), bits, unwritten_ns);
+    }
+
+    /// Every place where this disk does not hold what was written there, in the order in which that came about.
+    /// Places written again since then are still among them.
+    pub fn damages(&self) -> Vec<Damage> {
+        self.disk().damages().to_vec()
+    }
+
+    /// What has befallen this disk so far.
     pub fn counters(&self) -> DiskCounters {
         self.disk().counters()
     }

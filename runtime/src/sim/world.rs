@@ -73,7 +73,8 @@ impl World {
         if let Some(other) = nodes.iter().find(|node| node.address == address) {
             panic!("node {name} wants {address}, which node {} has", other.name);
         }
-        nodes.push(NodeState { name: name.to_owned(), address, incarnation: 0, disk: Disk::default() });
+        let disk = Disk::new(self.state.config.disk.faults.clone());
+        nodes.push(NodeState { name: name.to_owned(), address, incarnation: 0, disk });
         Node::new(self.state.clone(), nodes.len() - 1)
     }
 

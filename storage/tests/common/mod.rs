@@ -13,7 +13,7 @@ use corrente_protocol::record_batch::{BatchLimits, RecordBatchBuilder, RecordBat
 use corrente_runtime::buffer::BLOCK;
 use corrente_runtime::file::{self, File, OpenOptions, Sync};
 use corrente_runtime::sim::{Node, World, WorldConfig};
-use corrente_storage::{Appended, Log, LogId, NodeLayout, ReadError, Storage, StorageConfig};
+use corrente_storage::{Appended, Health, Log, LogId, NodeLayout, ReadError, Storage, StorageConfig};
 
 pub const EPOCH: LeaderEpoch = LeaderEpoch(1);
 const LIMIT: Duration = Duration::from_secs(600);
@@ -77,6 +77,7 @@ pub async fn open(change: impl FnOnce(&mut StorageConfig)) -> Opened {
     let mut logs = Vec::new();
     for found in layout.logs().to_vec() {
         let (log, _) = storage.open_log(found).await.expect("the log is recovered");
+        assert_eq!(log.health(), Health::Sound);
         logs.push(log);
     }
     storage.checkpoint_now().await.expect("the first checkpoint");
@@ -101,6 +102,61 @@ pub fn batch(values: &[impl AsRef<[u8]>]) -> Bytes {
         builder.push(1_790_000_000_000, None, Some(value.as_ref()), &[]).expect("small");
     }
     builder.build()
+}
+
+/// One batch of records with a key, a value or none, and a timestamp each.
+pub fn keyed_batch(compression: Compression, records: &[(&str, Option<&str>, i64)]) -> Bytes {
+    let mut builder = RecordBatchBuilder::new(compression);
+    for (key, value, timestamp_ms) in records {
+        let value = value.map(str::as_bytes);
+        builder.push(*timestamp_ms, Some(key.as_bytes()), value, &[]).expect("small");
+    }
+    builder.build()
+}
+
+/// A record as a test compares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub offset: u64,
+    pub timestamp_ms: i64,
+    pub key: String,
+    pub value: Option<String>,
+}
+
+/// Reads every record from `from` on, in reads of `max_bytes`, whatever offsets are missing.
+pub async fn read_seen(log: &Log, from: Offset, max_bytes: usize) -> Result<Vec<Seen>, ReadError> {
+    let mut seen = Vec::new();
+    let mut next = from;
+    while next < log.flushed_offset() {
+        let chunks = log.read(next, log.flushed_offset(), max_bytes).await?;
+        assert!(!chunks.is_empty(), "nothing was read at {next}, the log ends at {}", log.flushed_offset());
+        for batch in chunks.into_iter().flat_map(RecordBatches::new) {
+            let batch = batch.expect("whole batches with a good checksum");
+            assert!(batch.header().end_offset() > next, "a batch below {next}");
+            for record in batch.records(1 << 20).expect("records") {
+                let record = record.expect("a record");
+                if record.offset >= from {
+                    let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).expect("text");
+                    seen.push(Seen {
+                        offset: record.offset.0,
+                        timestamp_ms: record.timestamp_ms,
+                        key: record.key.map(text).unwrap_or_default(),
+                        value: record.value.map(text),
+                    });
+                }
+            }
+            next = batch.header().end_offset();
+        }
+    }
+    Ok(seen)
+}
+
+/// Appends these bytes, waits for the flush and settles the log up to there.
+pub async fn append_settled(log: &Log, bytes: &Bytes) -> Appended {
+    let appended = append_bytes(log, EPOCH, bytes).await.expect("appended");
+    log.flushed_past(Offset(appended.end_offset.0 - 1)).await.expect("flushed");
+    log.settle(log.flushed_offset());
+    appended
 }
 
 pub async fn append(log: &Log, values: &[impl AsRef<[u8]>]) -> Appended {

@@ -41,7 +41,7 @@ fn is_produce(header: &RequestHeader) -> bool {
     header.api == ApiKey::Produce
 }
 
-fn is_fetch(header: &RequestHeader) -> bool {
+pub(super) fn is_fetch(header: &RequestHeader) -> bool {
     header.api == ApiKey::Fetch
 }
 
@@ -71,6 +71,22 @@ fn a_record_is_acknowledged_with_its_place() {
     assert_eq!(receipt.durability, Durability::IsrFlushed);
     assert_eq!(world.freed, room_of(&Record::value("a")));
     assert_eq!(producer.report().acked, 1);
+}
+
+#[test]
+fn a_time_given_by_the_broker_is_the_records_time() {
+    let mut world = World::new(1, 1, 1);
+    world.model.append_time_ms = Some(77);
+    let producer = world.producer(|_| {});
+    let mut ticket = push(&mut world, &producer, "a", 0);
+    world.call(1, produce_call());
+    world.settle();
+    assert_eq!(peek(&mut ticket).expect("settled").expect("acknowledged").timestamp_ms, 77);
+    match &world.replies[&CallId(1)] {
+        Ok(CallResponse::Produced(produced)) => assert_eq!(produced.append_time_ms, Some(77)),
+        other => panic!("answered with {other:?}"),
+    }
+    assert!(world.model.records("t", 0).iter().all(|record| record.timestamp_ms == 77));
 }
 
 #[test]
@@ -291,7 +307,7 @@ fn linger_waits_and_flush_does_not() {
     assert!(peek(&mut ticket).expect("settled").is_ok());
 }
 
-fn consumer(world: &mut World, change: impl FnOnce(&mut ConsumerSettings)) -> Arc<Inbox> {
+pub(super) fn consumer(world: &mut World, change: impl FnOnce(&mut ConsumerSettings)) -> Arc<Inbox> {
     let partitions = u32::try_from(world.model.topics["t"].logs.len()).expect("few partitions");
     let mut settings = ConsumerSettings {
         partitions: (0..partitions)
@@ -310,7 +326,7 @@ fn consumer(world: &mut World, change: impl FnOnce(&mut ConsumerSettings)) -> Ar
 }
 
 /// All batches there are, and whether the end is reached.
-fn drain(world: &mut World, inbox: &Inbox) -> (Vec<Result<Batch, Error>>, bool) {
+pub(super) fn drain(world: &mut World, inbox: &Inbox) -> (Vec<Result<Batch, Error>>, bool) {
     let mut batches = Vec::new();
     loop {
         match inbox.poll_take(&mut Context::from_waker(Waker::noop())) {
@@ -330,7 +346,7 @@ fn drain(world: &mut World, inbox: &Inbox) -> (Vec<Result<Batch, Error>>, bool) 
 }
 
 /// Everything moves but fetches; then one of these is served.
-fn fetch_once(world: &mut World) {
+pub(super) fn fetch_once(world: &mut World) {
     world.settle_but(is_fetch);
     let fetching = world.connections().into_iter().find(|id| !world.wires[id].requests.is_empty());
     let fetching = fetching.expect("a fetch is on the wire");
@@ -338,7 +354,7 @@ fn fetch_once(world: &mut World) {
     world.receive(fetching, &response);
 }
 
-fn fill(world: &mut World, records: u32, batch_records: u32) {
+pub(super) fn fill(world: &mut World, records: u32, batch_records: u32) {
     let producer = world.producer(|settings| settings.batch_records = batch_records);
     for n in 0..records {
         drop(push(world, &producer, &n.to_string(), 0));
@@ -374,6 +390,44 @@ fn an_empty_topic_ends_at_once_and_only_until_end() {
     world.settle();
     let (batches, ended) = drain(&mut world, &inbox);
     assert!(batches.is_empty() && ended);
+}
+
+#[test]
+fn a_topic_that_was_replaced_while_nobody_read_it_is_read_as_what_it_is() {
+    let mut world = World::new(1, 1, 1);
+    fill(&mut world, 3, 1);
+    let inbox = consumer(&mut world, |settings| settings.until_end = true);
+    world.settle();
+    assert_eq!(drain(&mut world, &inbox).0.len(), 3);
+    inbox.abandon();
+    world.handle(Event::Wake);
+    world.settle();
+    // Another topic has the name now. Whoever builds a consumer asks for its partitions first.
+    world.model.create("t", 1);
+    let topics = Some(vec![topic()]);
+    world.call(1, CallRequest::Metadata(MetadataRequest { topics }));
+    world.settle();
+    let partitions = vec![(topic(), PartitionIndex(0), StartOffset::Earliest)];
+    let inbox = world.core.add_consumer(
+        world.now,
+        ConsumerId(2),
+        ConsumerSettings {
+            partitions,
+            until_end: true,
+            out_of_range: OutOfRange::Fail,
+            prefetch_bytes: 1 << 20,
+            fetch_bytes_max: 1 << 20,
+            wait_max: Duration::from_millis(500),
+        },
+    );
+    world.act();
+    for _ in 0..4 {
+        world.settle();
+        world.pass(Duration::from_secs(1));
+    }
+    let (batches, ended) = drain(&mut world, &inbox);
+    assert!(ended);
+    assert!(batches.is_empty(), "the other topic is empty: {batches:?}");
 }
 
 #[test]

@@ -1,163 +1,160 @@
-//! The disk of one simulated node: directories and files in memory, and what a crash does to them.
+//! The disk of one simulated node: what it keeps, and what crashes, kills and faults leave of it.
 //!
-//! Every operation takes a drawn time and happens when it completes, also if nobody waits any more.
-//! [`submit`] is the one door: later faults (errors, a full disk, rot) belong there. Names become
-//! durable by `sync_dir`, content by flushes; a crash draws for each change that is neither.
+//! Names become durable by `sync_dir`, content by flushes; a crash draws for each change that is neither. A
+//! file takes as much of the disk as it is long.
 
 use super::{
-    context::Context,
-    image::{Fate, FileData, WriteFate},
+    counters::{Damage, DiskCounters, Harm},
+    fate::{self, CrashDraw},
+    fault::{DiskFault, FaultRule, Faults, When},
+    image::FlushFate,
+    operation::{Kind, Verdict},
     trace::Mark,
-    world::{Event, WorldState},
+    tree::{FileNode, Tree},
+    world::WorldState,
 };
+use crate::{buffer::BLOCK_U64, file::Space};
+use bytes::Bytes;
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    future::Future,
     io,
-    path::{Component, Path},
-    pin::Pin,
+    ops::Range,
+    path::{Path, PathBuf},
     rc::Rc,
-    task::{Poll, Waker},
+    time::Duration,
 };
 
-/// A file, whatever it is called.
-pub(crate) struct FileNode {
-    id: u64,
-    pub(crate) data: RefCell<FileData>,
-}
+/// What a disk holds unless told otherwise.
+const CAPACITY_BYTES: u64 = 1 << 40;
+/// What a stall adds.
+const STALL_NS: Range<u64> = 1_000_000_000..10_000_000_000;
 
-/// A directory: its names as they are, and as a crash would leave them if it lost every change.
-pub(crate) struct DirNode {
-    id: u64,
-    live: RefCell<Names>,
-    durable: RefCell<Names>,
-}
-
-type Names = BTreeMap<String, Entry>;
-
-#[derive(Clone)]
-pub(crate) enum Entry {
-    File(Rc<FileNode>),
-    Dir(Rc<DirNode>),
-}
-
-impl DirNode {
-    fn names(&self, side: Side) -> &RefCell<Names> {
-        match side {
-            Side::Live => &self.live,
-            Side::Durable => &self.durable,
-        }
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<Entry> {
-        self.live.borrow().get(name).cloned()
-    }
-
-    /// What it holds now, by name.
-    pub(crate) fn list(&self) -> Vec<(String, Entry)> {
-        self.live.borrow().iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Live,
-    Durable,
-}
-
-/// A name in a directory.
-#[derive(Clone)]
-pub(crate) struct Place {
-    pub(crate) dir: Rc<DirNode>,
-    pub(crate) name: String,
-}
-
-/// A change of names, made at one stroke or not at all.
-enum NameChange {
-    Set(Place, Entry),
-    Unset(Place),
-    Move { from: Place, to: Place, entry: Entry },
-}
-
-impl NameChange {
-    /// Returns what a removal removed.
-    fn apply(&self, side: Side) -> Option<Entry> {
-        match self {
-            Self::Set(place, entry) => set(side, place, entry),
-            Self::Unset(place) => return place.dir.names(side).borrow_mut().remove(&place.name),
-            Self::Move { from, to, entry } => {
-                from.dir.names(side).borrow_mut().remove(&from.name);
-                set(side, to, entry);
-            }
-        }
-        None
-    }
-
-    fn touches(&self, dir: u64) -> bool {
-        match self {
-            Self::Set(place, _) | Self::Unset(place) => place.dir.id == dir,
-            Self::Move { from, to, .. } => from.dir.id == dir || to.dir.id == dir,
-        }
-    }
-}
-
-fn set(side: Side, place: &Place, entry: &Entry) {
-    place.dir.names(side).borrow_mut().insert(place.name.clone(), entry.clone());
-}
-
-/// What crashes have done to a disk, in writes and in changes of names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskCounters {
-    /// Crashes so far.
-    pub crashes: u64,
-    /// Unflushed writes that survived whole.
-    pub writes_kept: u64,
-    /// Unflushed writes of which some sectors survived.
-    pub writes_torn: u64,
-    /// Unflushed writes that left nothing.
-    pub writes_lost: u64,
-    /// Unsynced names, renames, removals and lengths that survived.
-    pub changes_kept: u64,
-    /// Unsynced names, renames, removals and lengths that did not.
-    pub changes_lost: u64,
+/// A write that comes to its end.
+pub(crate) struct EndingWrite<'a> {
+    pub(crate) file: &'a FileNode,
+    pub(crate) path: &'a Path,
+    /// The number it was begun under.
+    pub(crate) operation: u64,
+    pub(crate) durable: bool,
 }
 
 /// See the module head.
 pub(crate) struct Disk {
-    root: Rc<DirNode>,
-    /// Changes of names that are not durable, in the order they were made.
-    changes: Vec<NameChange>,
-    /// Counts nodes of the tree, operations and completions: each number is given once.
+    pub(crate) tree: Tree,
+    faults: Faults,
+    /// What fits below a path.
+    capacities: BTreeMap<PathBuf, u64>,
+    /// Counts operations and completions: each number is given once.
     numbers: u64,
     locked: BTreeSet<u64>,
     /// When the last operation of each executor completes.
     quiet_at_ns: BTreeMap<u32, u64>,
     ignores_flush: bool,
+    ignores_sync_data: bool,
+    retries_flushes: bool,
     counters: DiskCounters,
+    damages: Vec<Damage>,
 }
 
-impl Default for Disk {
-    fn default() -> Self {
+impl Disk {
+    pub(crate) fn new(rules: Vec<FaultRule>) -> Self {
         Self {
-            root: Rc::new(DirNode { id: 0, live: RefCell::default(), durable: RefCell::default() }),
-            changes: Vec::new(),
+            tree: Tree::default(),
+            faults: Faults::new(rules),
+            capacities: BTreeMap::new(),
             numbers: 0,
             locked: BTreeSet::new(),
             quiet_at_ns: BTreeMap::new(),
             ignores_flush: false,
+            ignores_sync_data: false,
+            retries_flushes: false,
             counters: DiskCounters::default(),
+            damages: Vec::new(),
         }
-    }
-}
-
-impl Disk {
-    pub(crate) fn ignore_flush(&mut self, ignore: bool) {
-        self.ignores_flush = ignore;
     }
 
     pub(crate) fn counters(&self) -> DiskCounters {
         self.counters
+    }
+
+    pub(crate) fn damages(&self) -> &[Damage] {
+        &self.damages
+    }
+
+    // Planted faults.
+
+    pub(crate) fn ignore_flush(&mut self, ignore: bool) {
+        self.ignores_flush = ignore;
+    }
+
+    pub(crate) fn ignore_sync_data(&mut self, ignore: bool) {
+        self.ignores_sync_data = ignore;
+    }
+
+    pub(crate) fn ignores_sync_data(&self) -> bool {
+        self.ignores_sync_data
+    }
+
+    pub(crate) fn retry_flushes(&mut self, retry: bool) {
+        self.retries_flushes = retry;
+    }
+
+    // Faults.
+
+    pub(crate) fn inject(&mut self, rule: FaultRule) {
+        self.faults.add(rule);
+    }
+
+    pub(crate) fn fail_below(&mut self, below: &Path) {
+        let every =
+            [DiskFault::ReadError, DiskFault::WriteError, DiskFault::FlushError, DiskFault::NameError];
+        for fault in every {
+            self.faults.add(FaultRule { fault, when: When::Chance(1.0), below: below.to_owned() });
+        }
+    }
+
+    pub(crate) fn slow_down(&mut self, factor: u32) {
+        self.faults.slow_down(factor);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.faults.heal();
+    }
+
+    /// How long an operation that begins now takes, instead of `delay_ns`.
+    pub(crate) fn slowed_ns(&mut self, world: &WorldState, kind: Kind, path: &Path, delay_ns: u64) -> u64 {
+        let slowness = self.faults.slowness();
+        self.counters.slowed += u64::from(slowness > 1);
+        let mut slowed_ns = delay_ns.saturating_mul(u64::from(slowness));
+        if self.faults.stalls(world, kind, path) {
+            self.counters.stalls += 1;
+            slowed_ns = slowed_ns.saturating_add(world.draw_in(STALL_NS));
+        }
+        slowed_ns
+    }
+
+    /// What comes of an operation that completes now, and how often that was so.
+    pub(crate) fn judge(&mut self, world: &WorldState, kind: Kind, path: &Path) -> Verdict {
+        let Some((fault, below)) = self.faults.judge(world, kind, path) else { return Verdict::Sound };
+        let counter = match fault {
+            DiskFault::ReadError => &mut self.counters.read_errors,
+            DiskFault::WriteError => &mut self.counters.write_errors,
+            DiskFault::FlushError => &mut self.counters.flush_errors,
+            DiskFault::NameError => &mut self.counters.name_errors,
+            DiskFault::Stall => &mut self.counters.stalls,
+            DiskFault::LostWrite => &mut self.counters.writes_never_made,
+            DiskFault::MisdirectedWrite => &mut self.counters.writes_misdirected,
+            DiskFault::FlippedRead => &mut self.counters.reads_flipped,
+            DiskFault::StaleRead => &mut self.counters.reads_stale,
+        };
+        *counter += 1;
+        Verdict::Fault(fault, below)
+    }
+
+    /// An operation of this executor completes then.
+    pub(crate) fn busy_until(&mut self, executor: u32, at_ns: u64) {
+        let quiet_at_ns = self.quiet_at_ns.entry(executor).or_default();
+        *quiet_at_ns = at_ns.max(*quiet_at_ns);
     }
 
     pub(crate) fn quiet_at_ns(&self, executor: u32) -> u64 {
@@ -170,135 +167,133 @@ impl Disk {
         self.numbers
     }
 
-    // Names.
+    // Space.
 
-    /// What `path` names. Relative paths begin at the root.
-    pub(crate) fn lookup(&self, path: &Path) -> io::Result<Entry> {
-        let mut at = Entry::Dir(self.root.clone());
-        for name in parts(path)? {
-            let Entry::Dir(dir) = at else { return Err(io::ErrorKind::NotADirectory.into()) };
-            at = dir.get(name).ok_or(io::ErrorKind::NotFound)?;
+    pub(crate) fn set_capacity(&mut self, below: &Path, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) => self.capacities.insert(below.to_owned(), bytes),
+            None => self.capacities.remove(below),
+        };
+    }
+
+    /// The room where `path` lies, whether or not anything is there.
+    pub(crate) fn space(&self, path: &Path) -> Space {
+        let lowest = path.ancestors().find_map(|above| self.capacities.get_key_value(above));
+        let (total_bytes, used) = match lowest {
+            Some((below, bytes)) => (*bytes, self.tree.bytes_below(below)),
+            None => (CAPACITY_BYTES, self.tree.bytes_below(Path::new("/"))),
+        };
+        Space { total_bytes, available_bytes: total_bytes.saturating_sub(used) }
+    }
+
+    /// How much of `bytes` more still fits where `path` lies; all of it costs nothing to say of a large disk.
+    fn fits(&self, path: &Path, bytes: u64) -> u64 {
+        if self.capacities.is_empty() { bytes } else { bytes.min(self.space(path).available_bytes) }
+    }
+
+    /// Refuses what does not fit.
+    pub(crate) fn claim(&mut self, path: &Path, bytes: u64) -> io::Result<()> {
+        if self.fits(path, bytes) == bytes {
+            return Ok(());
         }
-        Ok(at)
-    }
-
-    pub(crate) fn lookup_dir(&self, path: &Path) -> io::Result<Rc<DirNode>> {
-        match self.lookup(path)? {
-            Entry::Dir(dir) => Ok(dir),
-            Entry::File(_) => Err(io::ErrorKind::NotADirectory.into()),
-        }
-    }
-
-    /// The directory and name of `path`, whether or not anything is there.
-    pub(crate) fn place(&self, path: &Path) -> io::Result<Place> {
-        let name = parts(path)?.pop().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        let dir = self.lookup_dir(path.parent().unwrap_or(Path::new("")))?;
-        Ok(Place { dir, name })
-    }
-
-    pub(crate) fn create_file(&mut self, place: Place) -> Rc<FileNode> {
-        let file = Rc::new(FileNode { id: self.next_number(), data: RefCell::default() });
-        self.change(NameChange::Set(place, Entry::File(file.clone())));
-        file
-    }
-
-    pub(crate) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
-        let mut at = self.root.clone();
-        for name in parts(path)? {
-            at = match at.get(name) {
-                Some(Entry::Dir(dir)) => dir,
-                Some(Entry::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
-                None => {
-                    let dir = Rc::new(DirNode {
-                        id: self.next_number(),
-                        live: RefCell::default(),
-                        durable: RefCell::default(),
-                    });
-                    let place = Place { dir: at.clone(), name: name.to_owned() };
-                    self.change(NameChange::Set(place, Entry::Dir(dir.clone())));
-                    self.sync_dir(&at);
-                    dir
-                }
-            };
-        }
-        Ok(())
-    }
-
-    pub(crate) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let entry = self.lookup(from)?;
-        let (from, to) = (self.place(from)?, self.place(to)?);
-        match (&entry, to.dir.get(&to.name)) {
-            (_, None) | (Entry::File(_), Some(Entry::File(_))) => {}
-            (Entry::File(_), Some(Entry::Dir(_))) => return Err(io::ErrorKind::IsADirectory.into()),
-            (Entry::Dir(_), Some(Entry::File(_))) => return Err(io::ErrorKind::NotADirectory.into()),
-            (Entry::Dir(_), Some(Entry::Dir(dir))) if dir.live.borrow().is_empty() => {}
-            (Entry::Dir(_), Some(Entry::Dir(_))) => return Err(io::ErrorKind::DirectoryNotEmpty.into()),
-        }
-        self.change(NameChange::Move { from, to, entry });
-        Ok(())
-    }
-
-    pub(crate) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
-        match self.lookup(path)? {
-            Entry::Dir(_) => Err(io::ErrorKind::IsADirectory.into()),
-            Entry::File(_) => {
-                let place = self.place(path)?;
-                self.change(NameChange::Unset(place));
-                Ok(())
-            }
-        }
-    }
-
-    pub(crate) fn remove_dir_all(&mut self, path: &Path) -> io::Result<()> {
-        let dir = self.lookup_dir(path)?;
-        let place = self.place(path)?;
-        self.empty(&dir);
-        self.change(NameChange::Unset(place));
-        Ok(())
-    }
-
-    fn empty(&mut self, dir: &Rc<DirNode>) {
-        for (name, entry) in dir.list() {
-            if let Entry::Dir(child) = &entry {
-                self.empty(child);
-            }
-            self.change(NameChange::Unset(Place { dir: dir.clone(), name }));
-        }
-    }
-
-    fn change(&mut self, change: NameChange) {
-        drop(change.apply(Side::Live));
-        self.changes.push(change);
-    }
-
-    pub(crate) fn sync_dir(&mut self, dir: &DirNode) {
-        if self.ignores_flush {
-            return;
-        }
-        let touching: Vec<_> = self.changes.extract_if(.., |change| change.touches(dir.id)).collect();
-        for change in touching {
-            if let Some(Entry::Dir(gone)) = change.apply(Side::Durable) {
-                self.forget_changes_below(&gone);
-            }
-        }
-    }
-
-    /// A directory that is gone for good takes what was pending in it along.
-    fn forget_changes_below(&mut self, dir: &DirNode) {
-        self.changes.retain(|change| matches!(change, NameChange::Move { .. }) || !change.touches(dir.id));
-        for entry in dir.durable.borrow().values() {
-            if let Entry::Dir(child) = entry {
-                self.forget_changes_below(child);
-            }
-        }
+        self.counters.refused_as_full += 1;
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     // Content.
 
-    /// Ends a write that was begun under the number `operation`.
-    pub(crate) fn complete_write(&mut self, file: &FileNode, operation: u64, durable: bool) {
+    /// Ends a write as the verdict says. Of one that does not fit the first blocks may be there.
+    pub(crate) fn complete_write(
+        &mut self,
+        world: &WorldState,
+        write: &EndingWrite<'_>,
+        verdict: Verdict,
+    ) -> io::Result<()> {
+        let EndingWrite { file, path, operation, durable } = *write;
+        let (offset, data) = file.data.borrow_mut().end_write(operation);
+        let end = offset + data.len() as u64;
+        let growth = end.saturating_sub(file.data.borrow().len());
+        if let Err(full) = self.claim(path, growth) {
+            let fitting = (end - growth + self.fits(path, growth)).saturating_sub(offset);
+            let left = fate::first_blocks(world, &data.slice(..fitting as usize));
+            self.put(world, file, offset, left, false);
+            return Err(full);
+        }
+        match verdict {
+            Verdict::Sound => self.put(world, file, offset, data, durable),
+            Verdict::Killed => {
+                let (left, durable) = fate::left_by_kill(world, data, durable);
+                self.counters.writes_left_by_kills += u64::from(!left.is_empty() && !durable);
+                self.put(world, file, offset, left, durable);
+            }
+            Verdict::Fault(DiskFault::FlushError, _) => {
+                self.put(world, file, offset, data, false);
+                return self.fail_flush(world, file, u64::MAX);
+            }
+            Verdict::Fault(DiskFault::LostWrite, _) => self.never_write(world, write, offset..end),
+            Verdict::Fault(DiskFault::MisdirectedWrite, below) => {
+                self.never_write(world, write, offset..end);
+                self.misdirect(world, &below, &data, durable);
+            }
+            Verdict::Fault(..) => {
+                let left = fate::of_failed_write(world, &data);
+                for (at, piece) in left.pieces(offset, &data) {
+                    self.put(world, file, at, piece, false);
+                }
+                return Err(input_output_error());
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, world: &WorldState, file: &FileNode, offset: u64, data: Bytes, durable: bool) {
         let completed = self.next_number();
-        file.data.borrow_mut().complete_write(operation, completed, durable && !self.ignores_flush);
+        let durable = durable && !self.ignores_flush;
+        file.data.borrow_mut().write(completed, world.now_ns(), offset, data, durable);
+    }
+
+    /// Of a write that never comes the file is as long as if it had.
+    fn never_write(&mut self, world: &WorldState, write: &EndingWrite<'_>, range: Range<u64>) {
+        if range.end > write.file.data.borrow().len() {
+            self.set_len(write.file, range.end);
+        }
+        self.damaged(world, Harm::NeverWritten, write.path, range);
+    }
+
+    /// Puts a write at blocks of a file that reaches so far.
+    fn misdirect(&mut self, world: &WorldState, below: &Path, data: &Bytes, durable: bool) {
+        let blocks = |file: &FileNode| file.data.borrow().len().saturating_sub(data.len() as u64) / BLOCK_U64;
+        let files: Vec<_> =
+            self.tree.files_below(below).into_iter().filter(|(_, file)| blocks(file) > 0).collect();
+        if let Some((path, file)) = fate::choose(world, &files) {
+            let offset = world.draw_below(blocks(file)) * BLOCK_U64;
+            self.put(world, file, offset, data.clone(), durable);
+            self.damaged(world, Harm::Overwritten, path, offset..offset + data.len() as u64);
+        }
+    }
+
+    /// Takes a damaged place to the account.
+    pub(crate) fn damaged(&mut self, world: &WorldState, harm: Harm, path: &Path, range: Range<u64>) {
+        let at = Duration::from_nanos(world.elapsed_ns());
+        self.damages.push(Damage { harm, path: path.to_owned(), range, at });
+    }
+
+    /// Turns bits over at and below a path, where nothing was written for so long: of any file as likely as of any
+    /// other.
+    pub(crate) fn rot(&mut self, world: &WorldState, below: &Path, bits: u32, unwritten_ns: u64) {
+        for _ in 0..bits {
+            let Some(since_ns) = world.now_ns().checked_sub(unwritten_ns) else { return };
+            let at_rest = |(path, file): (PathBuf, Rc<FileNode>)| {
+                let pages = file.data.borrow().at_rest_since(since_ns);
+                (!pages.is_empty()).then_some((path, file, pages))
+            };
+            let files: Vec<_> = self.tree.files_below(below).into_iter().filter_map(at_rest).collect();
+            let Some((path, file, pages)) = fate::choose(world, &files) else { return };
+            let offset = *fate::choose(world, pages).expect("pages at rest");
+            file.data.borrow_mut().rot(offset, |page| fate::flip_bit(world, page));
+            self.damaged(world, Harm::Rotten, path, offset..offset + BLOCK_U64);
+            self.counters.bits_rotten += 1;
+        }
     }
 
     pub(crate) fn set_len(&mut self, file: &FileNode, len: u64) {
@@ -307,10 +302,50 @@ impl Disk {
     }
 
     /// Makes durable what completed before the flush was submitted under the number `operation`.
-    pub(crate) fn flush(&mut self, file: &FileNode, operation: u64) {
-        if !self.ignores_flush {
-            file.data.borrow_mut().flush(operation);
+    pub(crate) fn flush(
+        &mut self,
+        world: &WorldState,
+        file: &FileNode,
+        operation: u64,
+        verdict: Verdict,
+    ) -> io::Result<()> {
+        match verdict {
+            Verdict::Sound | Verdict::Killed if !self.ignores_flush => {
+                file.data.borrow_mut().flush(operation)
+            }
+            Verdict::Sound | Verdict::Killed => {}
+            Verdict::Fault(..) => return self.fail_flush(world, file, operation),
         }
+        Ok(())
+    }
+
+    fn fail_flush(&mut self, world: &WorldState, file: &FileNode, end: u64) -> io::Result<()> {
+        let mut given_up = 0;
+        file.data.borrow_mut().fail_flush(end, || {
+            let fate = fate::of_failed_flush(world);
+            given_up += u64::from(fate == FlushFate::GivenUp);
+            fate
+        });
+        self.counters.writes_given_up += given_up;
+        if self.retries_flushes {
+            file.data.borrow_mut().flush(end);
+            return Ok(());
+        }
+        Err(input_output_error())
+    }
+
+    /// Makes the names in a directory durable. If that fails, each may be so or not.
+    pub(crate) fn sync_dir(&mut self, world: &WorldState, path: &Path, verdict: Verdict) -> io::Result<()> {
+        let dir = self.tree.lookup_dir(path)?;
+        match verdict {
+            Verdict::Sound | Verdict::Killed if !self.ignores_flush => self.tree.sync_dir(&dir, || true),
+            Verdict::Sound | Verdict::Killed => {}
+            Verdict::Fault(..) => {
+                self.tree.sync_dir(&dir, || world.chance(0.5));
+                return Err(input_output_error());
+            }
+        }
+        Ok(())
     }
 
     // Locks.
@@ -324,171 +359,30 @@ impl Disk {
         self.locked.remove(&lock);
     }
 
-    // Crashes.
+    // Crashes and kills.
+
+    /// The process ends and what it had under way has been settled; what is not flushed stays so.
+    pub(crate) fn kill(&mut self) {
+        self.counters.kills += 1;
+        self.locked.clear();
+        self.quiet_at_ns.clear();
+    }
 
     /// The power fails. Afterwards names and content are what the platter holds.
     pub(crate) fn crash(&mut self, world: &WorldState) {
-        let keep_chance = world.config.crash.keep_chance.unwrap_or_else(|| draw_keep_chance(world));
-        let mut draw = CrashDraw { world, keep_chance, counters: &mut self.counters };
-        draw.counters.crashes += 1;
-        for change in self.changes.drain(..) {
-            if draw.keeps_change() {
-                drop(change.apply(Side::Durable));
-            }
+        self.counters.crashes += 1;
+        let mut draw = CrashDraw::new(world, &mut self.counters);
+        self.tree.crash(|| draw.keeps_change());
+        for (_, file) in self.tree.files_below(Path::new("/")) {
+            file.data.borrow_mut().crash(&mut draw);
         }
-        settle(&self.root, &mut draw);
         self.locked.clear();
         self.quiet_at_ns.clear();
         world.note(Mark::DiskCrash, self.counters.writes_kept, self.counters.writes_lost);
     }
 }
 
-/// One crash in four loses all that is pending, one in four keeps all, the others something between.
-fn draw_keep_chance(world: &WorldState) -> f64 {
-    match world.draw_below(4) {
-        0 => 0.0,
-        1 => 1.0,
-        _ => world.draw_below(1_000) as f64 / 1_000.0,
-    }
-}
-
-/// Makes the durable names and contents below `dir` the live ones.
-fn settle(dir: &DirNode, draw: &mut CrashDraw<'_>) {
-    let names = dir.durable.borrow().clone();
-    for entry in names.values() {
-        match entry {
-            Entry::Dir(child) => settle(child, draw),
-            Entry::File(file) => file.data.borrow_mut().crash(draw),
-        }
-    }
-    *dir.live.borrow_mut() = names;
-}
-
-/// The draws of one crash.
-struct CrashDraw<'a> {
-    world: &'a WorldState,
-    keep_chance: f64,
-    counters: &'a mut DiskCounters,
-}
-
-impl CrashDraw<'_> {
-    fn keeps_change(&mut self) -> bool {
-        let kept = self.world.chance(self.keep_chance);
-        self.count_changes(u64::from(kept), u64::from(!kept));
-        kept
-    }
-
-    fn count_changes(&mut self, kept: u64, lost: u64) {
-        self.counters.changes_kept += kept;
-        self.counters.changes_lost += lost;
-    }
-
-    /// At least one sector is lost and at least one kept; half of the tears are clean cuts.
-    fn tear(&mut self, sectors: usize) -> Vec<bool> {
-        let cut = 1 + self.world.draw_below(sectors as u64 - 1) as usize;
-        if self.world.chance(0.5) {
-            return (0..sectors).map(|sector| sector < cut).collect();
-        }
-        let mut kept: Vec<bool> = (0..sectors).map(|_| self.world.chance(0.5)).collect();
-        kept[cut - 1] = true;
-        kept[cut] = false;
-        kept
-    }
-}
-
-impl Fate for CrashDraw<'_> {
-    fn of_write(&mut self, sectors: usize) -> WriteFate {
-        if !self.world.chance(self.keep_chance) {
-            self.counters.writes_lost += 1;
-            return WriteFate::Lost;
-        }
-        if sectors > 1 && self.world.chance(self.world.config.crash.tear_chance) {
-            self.counters.writes_torn += 1;
-            return WriteFate::Torn(self.tear(sectors));
-        }
-        self.counters.writes_kept += 1;
-        WriteFate::Kept
-    }
-
-    fn surviving_prefix(&mut self, changes: usize) -> usize {
-        let kept = (0..changes).take_while(|_| self.world.chance(self.keep_chance)).count();
-        self.count_changes(kept as u64, (changes - kept) as u64);
-        kept
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        self.world.shuffle(items);
-    }
-}
-
-/// The names along a path, from the root.
-fn parts(path: &Path) -> io::Result<Vec<&str>> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name.to_str().ok_or(io::ErrorKind::InvalidFilename)?),
-            Component::ParentDir => drop(names.pop()),
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    Ok(names)
-}
-
-/// Starts an operation that completes after `delay_ns`; `apply` then makes it happen. `fingerprint`
-/// stands for it in the trace. The operation goes on if the future is dropped, and dies with the node.
-pub(crate) fn submit<T: 'static>(
-    context: &Context,
-    delay_ns: u64,
-    fingerprint: u64,
-    apply: impl FnOnce(&mut Disk) -> io::Result<T> + 'static,
-) -> Operation<T> {
-    let Context { world, life, executor, .. } = context;
-    let outcome = Rc::new(RefCell::new(Outcome { result: None, waiter: None }));
-    if !world.is_alive(*life) {
-        outcome.borrow_mut().result = Some(Err(io::Error::other("the node of this file has crashed")));
-        return Operation { outcome };
-    }
-    world.note(Mark::DiskSubmit, life.node as u64, fingerprint);
-    let at_ns = world.now_ns().saturating_add(delay_ns);
-    {
-        let mut nodes = world.nodes.borrow_mut();
-        let quiet_at_ns = nodes[life.node].disk.quiet_at_ns.entry(*executor).or_default();
-        *quiet_at_ns = at_ns.max(*quiet_at_ns);
-    }
-    // The closure keeps the outcome alive until the disk is no longer borrowed: its drop may call back.
-    let completed = outcome.clone();
-    let mut apply = Some(apply);
-    let complete = Box::new(move |disk: &mut Disk| {
-        let result = apply.take()?(disk);
-        let mut outcome = completed.borrow_mut();
-        outcome.result = Some(result);
-        outcome.waiter.take()
-    });
-    world.schedule(at_ns, Event::Disk(*life, complete));
-    Operation { outcome }
-}
-
-struct Outcome<T> {
-    result: Option<io::Result<T>>,
-    waiter: Option<Waker>,
-}
-
-/// Resolves when the operation has completed.
-pub(crate) struct Operation<T> {
-    outcome: Rc<RefCell<Outcome<T>>>,
-}
-
-impl<T> Future for Operation<T> {
-    type Output = io::Result<T>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        let mut outcome = self.outcome.borrow_mut();
-        if let Some(result) = outcome.result.take() {
-            return Poll::Ready(result);
-        }
-        let outdated = outcome.waiter.replace(cx.waker().clone());
-        drop(outcome);
-        drop(outdated);
-        Poll::Pending
-    }
+/// What the kernel says of a disk that fails.
+pub(crate) fn input_output_error() -> io::Error {
+    io::Error::from_raw_os_error(libc::EIO)
 }

@@ -127,6 +127,35 @@ pub(crate) enum WriteFate {
     Torn(Vec<bool>),
 }
 
+impl WriteFate {
+    /// What is left of a write, piece by piece.
+    pub(crate) fn pieces(&self, offset: u64, data: &Bytes) -> Vec<(u64, Bytes)> {
+        match self {
+            Self::Lost => Vec::new(),
+            Self::Kept => vec![(offset, data.clone())],
+            Self::Torn(sectors) => {
+                let kept = sectors.iter().enumerate().filter(|&(_, &kept)| kept);
+                kept.map(|(number, _)| {
+                    let start = number * SECTOR;
+                    (offset + start as u64, data.slice(start..data.len().min(start + SECTOR)))
+                })
+                .collect()
+            }
+        }
+    }
+}
+
+/// What a flush that failed has done with one change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlushFate {
+    /// It is durable.
+    Durable,
+    /// A later flush may still make it so.
+    Pending,
+    /// It is gone, and no later flush brings it back.
+    GivenUp,
+}
+
 /// Chance, as a crash asks it.
 pub(crate) trait Fate {
     fn of_write(&mut self, sectors: usize) -> WriteFate;
@@ -143,6 +172,16 @@ pub(crate) struct FileData {
     /// In order of completion.
     pending: Vec<(u64, Change)>,
     in_flight: Vec<InFlight>,
+    /// Of each page that was ever written, its last write.
+    last_writes: BTreeMap<u64, LastWrite>,
+}
+
+/// What is remembered of the last write to a page.
+#[derive(Debug)]
+struct LastWrite {
+    at_ns: u64,
+    /// What the page held before.
+    before: Bytes,
 }
 
 impl FileData {
@@ -157,17 +196,63 @@ impl FileData {
         there
     }
 
+    /// Reads, from within one page, what was there before the page was last written.
+    pub(crate) fn read_before(&self, offset: u64, into: &mut [u8]) {
+        if let Some(write) = self.last_writes.get(&(offset / PAGE as u64)) {
+            let start = (offset % PAGE as u64) as usize;
+            into.copy_from_slice(&write.before[start..start + into.len()]);
+        }
+    }
+
+    /// Where the pages begin that hold anything durable and were not written since then.
+    pub(crate) fn at_rest_since(&self, at_ns: u64) -> Vec<u64> {
+        let at_rest = |number: &u64| self.last_writes.get(number).is_none_or(|write| write.at_ns <= at_ns);
+        self.durable
+            .pages
+            .keys()
+            .filter(|number| at_rest(number))
+            .map(|number| number * PAGE as u64)
+            .collect()
+    }
+
+    /// Changes the page that begins at `offset`, on the platter and for whoever reads it.
+    pub(crate) fn rot(&mut self, offset: u64, change: impl FnOnce(&mut [u8])) {
+        let number = offset / PAGE as u64;
+        let mut page = vec![0; PAGE];
+        self.durable.read(offset, &mut page);
+        let seen_as_is = self.live.pages.get(&number) == self.durable.pages.get(&number);
+        change(&mut page);
+        let page = Bytes::from(page);
+        self.durable.write(offset, &page);
+        if seen_as_is {
+            self.live.write(offset, &page);
+        }
+    }
+
     pub(crate) fn begin_write(&mut self, operation: u64, offset: u64, data: Bytes) {
         self.in_flight.push(InFlight { operation, offset, data });
     }
 
-    /// Ends a write that [`FileData::begin_write`] began, at completion number `completed`.
-    pub(crate) fn complete_write(&mut self, operation: u64, completed: u64, durable: bool) {
+    /// Takes back a write that [`FileData::begin_write`] began: its place and its bytes.
+    pub(crate) fn end_write(&mut self, operation: u64) -> (u64, Bytes) {
         let place = self.in_flight.iter().position(|write| write.operation == operation);
         let InFlight { offset, data, .. } = self.in_flight.swap_remove(place.expect("the write was begun"));
+        (offset, data)
+    }
+
+    /// Puts bytes in place, at completion number `completed` and that time. None at all leave the file as it is.
+    pub(crate) fn write(&mut self, completed: u64, at_ns: u64, offset: u64, data: Bytes, durable: bool) {
+        if data.is_empty() {
+            return;
+        }
         let end = offset + data.len() as u64;
         if end > self.live.len {
             self.set_len(completed, end);
+        }
+        for number in offset / PAGE as u64..end.div_ceil(PAGE as u64) {
+            let before = self.live.pages.get(&number).cloned();
+            let before = before.unwrap_or_else(|| Bytes::from_static(&ZEROS[..PAGE]));
+            self.last_writes.insert(number, LastWrite { at_ns, before });
         }
         self.live.write(offset, &data);
         if durable {
@@ -194,6 +279,45 @@ impl FileData {
             match change {
                 Change::Len(len) => self.durable.set_len(len),
                 Change::Write { offset, data } => self.durable.write(offset, &data),
+            }
+        }
+    }
+
+    /// Fails to make durable what completed before completion number `end`. Lengths stay pending at worst.
+    pub(crate) fn fail_flush(&mut self, end: u64, mut fate: impl FnMut() -> FlushFate) {
+        let mut lens_are_durable = true;
+        for (completed, change) in std::mem::take(&mut self.pending) {
+            let fate = if completed < end { fate() } else { FlushFate::Pending };
+            match change {
+                Change::Len(len) if fate == FlushFate::Durable && lens_are_durable => {
+                    self.durable.set_len(len)
+                }
+                Change::Len(len) => {
+                    lens_are_durable = false;
+                    self.pending.push((completed, Change::Len(len)));
+                }
+                Change::Write { offset, data } => {
+                    let range = offset..offset + data.len() as u64;
+                    let within = range.end <= self.durable.len;
+                    match fate {
+                        FlushFate::Durable if within => {
+                            self.forget_pending(range);
+                            self.durable.write(offset, &data);
+                        }
+                        FlushFate::GivenUp => self.forget_pending(range),
+                        FlushFate::Durable | FlushFate::Pending => {
+                            self.pending.push((completed, Change::Write { offset, data }));
+                        }
+                    }
+                }
+            }
+        }
+        // What was given up is seen no more.
+        self.live = self.durable.clone();
+        for (_, change) in &self.pending {
+            match change {
+                Change::Len(len) => self.live.set_len(*len),
+                Change::Write { offset, data } => self.live.write(*offset, data),
             }
         }
     }
@@ -249,16 +373,8 @@ impl FileData {
         lens[..surviving].iter().for_each(|&len| self.durable.set_len(len));
         fate.shuffle(&mut writes);
         for (offset, data) in writes {
-            match fate.of_write(data.len().div_ceil(SECTOR)) {
-                WriteFate::Lost => {}
-                WriteFate::Kept => self.durable.write(offset, &data),
-                WriteFate::Torn(sectors) => {
-                    for (number, _) in sectors.iter().enumerate().filter(|&(_, &kept)| kept) {
-                        let start = number * SECTOR;
-                        let sector = data.slice(start..data.len().min(start + SECTOR));
-                        self.durable.write(offset + start as u64, &sector);
-                    }
-                }
+            for (at, piece) in fate.of_write(data.len().div_ceil(SECTOR)).pieces(offset, &data) {
+                self.durable.write(at, &piece);
             }
         }
         self.live = self.durable.clone();
@@ -289,8 +405,7 @@ mod tests {
     }
 
     fn write(file: &mut FileData, completed: u64, offset: u64, byte: u8, len: usize, durable: bool) {
-        file.begin_write(completed, offset, own_copy(&vec![byte; len]));
-        file.complete_write(completed, completed, durable);
+        file.write(completed, completed, offset, own_copy(&vec![byte; len]), durable);
     }
 
     fn content(file: &FileData) -> Vec<u8> {

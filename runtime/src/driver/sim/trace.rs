@@ -23,6 +23,7 @@ pub(crate) enum Mark {
     Connect = 12,
     Close = 13,
     Link = 14,
+    Kill = 15,
 }
 
 /// A hash that only ever grows; see the module head.

@@ -7,6 +7,7 @@ use super::{
     context::{self, Context, Life, NODE_EXECUTOR},
     disk::Disk,
     network::{Connection, Network},
+    operation::{Completion, Ending},
     task::{BoxedFuture, TaskId, TaskRecord, TaskTable, WokenTasks},
     trace::{Mark, Trace},
 };
@@ -26,15 +27,12 @@ use std::{
 /// The clock does not begin at zero, so that looking back a little never underflows.
 const CLOCK_START_NS: u64 = 3_600_000_000_000;
 
-/// Makes a disk operation happen, once; yields who waits for it.
-pub(crate) type DiskCompletion = Box<dyn FnMut(&mut Disk) -> Option<Waker>>;
-
 /// Something that happens at a set time.
 pub(crate) enum Event {
     /// A timer of a task.
     Wake(Waker),
     /// A disk operation of this life of a node completes.
-    Disk(Life, DiskCompletion),
+    Disk(Life, Completion),
     /// The next segment of a pipe arrives at this end of the connection.
     Deliver(Connection),
     /// A reset arrives at this end of the connection.
@@ -253,16 +251,38 @@ impl WorldState {
     /// Ends the life of a node: tasks, connections, listeners and locks go, the disk stays as a power cut
     /// leaves it.
     pub(crate) fn crash(&self, node: usize) {
+        self.end_life(node, Mark::Crash);
+        self.nodes.borrow_mut()[node].disk.crash(self);
+    }
+
+    /// Ends the life of a node, but the machine goes on: it still does, of what was under way on the disk,
+    /// what chance says, and keeps what is not flushed.
+    pub(crate) fn kill(&self, node: usize) {
+        let ended = self.life_of(node);
+        self.end_life(node, Mark::Kill);
+        let of_it = |event: &Event| matches!(event, Event::Disk(life, _) if *life == ended);
+        let under_way: Vec<Event> = {
+            let mut core = self.core.borrow_mut();
+            core.events.extract_if(.., |_, event| of_it(event)).map(|(_, event)| event).collect()
+        };
+        for event in under_way {
+            let Event::Disk(_, mut complete) = event else { continue };
+            let waiter = complete(self, &mut self.nodes.borrow_mut()[node].disk, Ending::Killed);
+            drop(waiter);
+        }
+        self.nodes.borrow_mut()[node].disk.kill();
+    }
+
+    fn end_life(&self, node: usize, how: Mark) {
         let life = {
             let nodes = &mut *self.nodes.borrow_mut();
             nodes[node].incarnation += 1;
             Life { node, incarnation: nodes[node].incarnation }
         };
-        self.note(Mark::Crash, node as u64, u64::from(life.incarnation));
+        self.note(how, node as u64, u64::from(life.incarnation));
         // Before the tasks drop their streams: a machine without power says no goodbye.
         self.cut_off(node);
         self.drop_tasks(true, |context| context.life.node == node);
-        self.nodes.borrow_mut()[node].disk.crash(self);
     }
 
     // Running.
@@ -317,7 +337,7 @@ impl WorldState {
                     return;
                 }
                 self.note(Mark::DiskComplete, life.node as u64, self.now_ns());
-                let waiter = complete(&mut self.nodes.borrow_mut()[life.node].disk);
+                let waiter = complete(self, &mut self.nodes.borrow_mut()[life.node].disk, Ending::Due);
                 if let Some(waiter) = waiter {
                     waiter.wake();
                 }

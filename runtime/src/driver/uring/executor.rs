@@ -16,7 +16,9 @@ use glommio::{
     CpuSet, Latency, LocalExecutor, LocalExecutorBuilder, Placement as GlommioPlacement, Shares,
     TaskQueueHandle,
 };
+use tracing::warn;
 
+use super::file::PLANTED_NO_FLUSH;
 use super::ring::Ring;
 use super::tasks::Tasks;
 use super::turn::TURN_MAX;
@@ -122,6 +124,11 @@ impl Executors {
         Fut: Future<Output = ()> + 'static,
     {
         refusal::preflight(&config)?;
+        if PLANTED_NO_FLUSH {
+            warn!(
+                "PLANTED FAULT: this build never flushes and loses what it acknowledged; it is for tests alone"
+            );
+        }
         let cpus = cpu::assign(&config)?;
         offload::start();
         let (ended, endings) = flume::unbounded();

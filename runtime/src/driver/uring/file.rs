@@ -15,8 +15,8 @@ use tracing::warn;
 use super::executor;
 use super::offload::on_disk_thread;
 pub(crate) use super::path::{
-    DirLock, create_dir_all, exists, lock_exclusive, read_dir, read_small, remove_dir_all, remove_file,
-    rename, sync_dir, write_small,
+    DirLock, create_dir_all, exists, link, lock_exclusive, read_dir, read_small, remove_dir_all, remove_file,
+    rename, space, sync_dir, write_small,
 };
 use super::ring::Ring;
 use super::slots::{Hold, Memory};
@@ -25,6 +25,9 @@ use crate::file::{OpenOptions, Sync};
 
 /// The most one operation moves, in bytes: well below what the kernel takes at once.
 const OPERATION_BYTES_MAX: usize = 1 << 30;
+
+/// PLANTED FAULT: this build says that it flushed, and lies. A test of the tests; see `scripts/power-cuts`.
+pub(super) const PLANTED_NO_FLUSH: bool = cfg!(feature = "planted-no-flush");
 
 #[derive(Clone)]
 pub(crate) struct File {
@@ -76,6 +79,7 @@ impl File {
     pub(crate) async fn write_at(&self, data: Bytes, offset: u64, sync: Sync) -> io::Result<()> {
         let flags = match sync {
             Sync::No => 0,
+            Sync::Data if PLANTED_NO_FLUSH => 0,
             Sync::Data => libc::RWF_DSYNC,
         };
         let mut written = 0;
@@ -100,6 +104,9 @@ impl File {
     }
 
     pub(crate) async fn sync_data(&self) -> io::Result<()> {
+        if PLANTED_NO_FLUSH {
+            return Ok(());
+        }
         let entry = opcode::Fsync::new(self.fd()).flags(types::FsyncFlags::DATASYNC).build();
         let (answer, _) = self.operate(entry, Memory::None).await;
         answer.map(drop)

@@ -5,18 +5,24 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::offload::on_disk_thread;
-use crate::file::DirEntry;
+use crate::file::{DirEntry, Space};
 
 pub(crate) async fn create_dir_all(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     on_disk_thread(move || create_durably(&path)).await
 }
 
+/// A name is flushed before the next is made below it, so of what an earlier process has left only the lowest
+/// name may not be durable.
 fn create_durably(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let above = above(path);
+    if path.is_dir() {
+        return match sync(&above) {
+            // Who may not look into the directory above has not made this one.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            outcome => outcome,
+        };
+    }
     create_durably(&above)?;
     match fs::create_dir(path) {
         Ok(()) => {}
@@ -69,6 +75,11 @@ pub(crate) async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     on_disk_thread(move || fs::rename(from, to)).await
 }
 
+pub(crate) async fn link(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    on_disk_thread(move || fs::hard_link(from, to)).await
+}
+
 pub(crate) async fn remove_file(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     on_disk_thread(move || fs::remove_file(path)).await
@@ -119,6 +130,18 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&other, path)?;
     sync(&above(path))
+}
+
+pub(crate) async fn space(path: &Path) -> io::Result<Space> {
+    let path = path.to_owned();
+    on_disk_thread(move || {
+        let answer = rustix::fs::statvfs(&path)?;
+        Ok(Space {
+            total_bytes: answer.f_blocks.saturating_mul(answer.f_frsize),
+            available_bytes: answer.f_bavail.saturating_mul(answer.f_frsize),
+        })
+    })
+    .await
 }
 
 /// Holds an advisory lock, which the kernel gives up with the last descriptor of this opening.
