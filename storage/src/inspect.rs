@@ -3,6 +3,7 @@
 //! What a start must not take the time for: a start reads what is newest, this reads all. Both judge by the same rules.
 
 pub(crate) mod batches;
+mod dump;
 pub(crate) mod judge;
 pub(crate) mod log_facts;
 mod offline_dirs;
@@ -10,6 +11,7 @@ mod report;
 pub(crate) mod segment_bytes;
 mod walk;
 
+pub use dump::{Dump, DumpRange, Dumped};
 pub use offline_dirs::{Beside, DirReport, OfflineDirs, OfflineLog};
 pub use report::{Finding, FindingKind, InspectError, LogReport};
 

@@ -196,6 +196,10 @@ fn starting_point(
     let name = segment_name(entry.segment_base);
     let holds = |found: &Found| found.segment.base_offset <= entry.segment_base;
     let Some(at) = segments.iter().rposition(holds) else {
+        // The first segment reaches down to the log start: what the checkpoint knew was removed after it was written.
+        if entry.flushed_offset <= segments[0].segment.base_offset {
+            return Ok((0, chain_start(&segments[0])));
+        }
         return Err(damaged(format!("{name} is missing, the checkpoint ends in it")));
     };
     let found = &segments[at];

@@ -296,8 +296,7 @@ impl Filler {
     async fn copy(&mut self, dir: &Path, source: &SegmentFacts) -> Result<(), InspectError> {
         let Some(known) = source.known else { return Ok(()) };
         let path = dir.join(segment_name(source.head.base_offset));
-        let mut bytes = SegmentBytes::open(&path).await?;
-        let mut judge = Judge::new(&mut bytes, known);
+        let mut judge = Judge::new(SegmentBytes::open(&path).await?, known);
         while let Some(item) = judge.next().await.map_err(|version| version.of(&path))? {
             match item {
                 Item::Extent { met, pieces } => {

@@ -11,7 +11,7 @@ use std::ops::Range;
 use corrente_protocol::ids::{LeaderEpoch, Offset};
 
 use super::batches::{Body, Piece, pieces};
-use super::segment_bytes::SegmentBytes;
+use super::segment_bytes::{SegmentBytes, Unreadable};
 use super::walk::{Met, MetExtent, Nothing, OtherVersion, Walk};
 use crate::checkpoint::CheckpointEntry;
 use crate::extent::NO_TIMESTAMP;
@@ -68,8 +68,8 @@ struct Doubt {
 ///
 /// Invariants: everything below `next_offset` has been told, sound or not; `prev` is what the next extent chains to
 /// and none behind anything unsound.
-pub(crate) struct Judge<'a> {
-    walk: Walk<'a>,
+pub(crate) struct Judge {
+    walk: Walk,
     known: Known,
     next_offset: Offset,
     epoch: LeaderEpoch,
@@ -83,8 +83,8 @@ pub(crate) struct Judge<'a> {
     ended: bool,
 }
 
-impl<'a> Judge<'a> {
-    pub(crate) fn new(bytes: &'a mut SegmentBytes, known: Known) -> Judge<'a> {
+impl Judge {
+    pub(crate) fn new(bytes: SegmentBytes, known: Known) -> Judge {
         let end = match known.end {
             End::Told { position, .. } => position,
             End::Below(_) | End::Last => FilePosition(u64::MAX),
@@ -140,6 +140,11 @@ impl<'a> Judge<'a> {
     /// The hash of the last header; none if the segment is unsound there.
     pub(crate) fn end_hash(&self) -> Option<HeaderHash> {
         self.prev
+    }
+
+    /// The first block of the file that could not be read until now.
+    pub(crate) fn unreadable(&self) -> Option<&Unreadable> {
+        self.walk.bytes().unreadable()
     }
 
     /// Whether nothing unsound was met.

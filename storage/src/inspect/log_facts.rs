@@ -87,6 +87,13 @@ pub(crate) struct Leftover {
 impl LogFacts {
     /// Reads all of a log.
     pub(crate) async fn gather(log: &OfflineLog) -> Result<LogFacts, InspectError> {
+        let (mut facts, heads) = LogFacts::survey(log).await?;
+        facts.gather_parts(heads).await?;
+        Ok(facts)
+    }
+
+    /// Looks at names and headers alone; the segments that belong to the log, to be read.
+    pub(crate) async fn survey(log: &OfflineLog) -> Result<(LogFacts, Vec<SegmentHead>), InspectError> {
         let mut facts = LogFacts {
             log: log.clone(),
             log_start: Offset::ZERO,
@@ -102,8 +109,7 @@ impl LogFacts {
         }
         facts.find_log_start(&heads).await?;
         let heads = facts.set_leftovers_apart(heads);
-        facts.gather_parts(heads).await?;
-        Ok(facts)
+        Ok((facts, heads))
     }
 
     /// One past the last offset of the log.
@@ -382,8 +388,8 @@ impl SegmentFacts {
     ) -> Result<SegmentFacts, InspectError> {
         let name = segment_name(head.base_offset);
         let path = log.dir.join(&name);
-        let mut bytes = SegmentBytes::open(&path).await?;
-        let known = known(log, &head, &place, epoch, &mut bytes).await?;
+        let bytes = SegmentBytes::open(&path).await?;
+        let (known, bytes) = known(log, &head, &place, epoch, bytes).await?;
         let mut facts = SegmentFacts {
             known,
             sound: head.header.is_ok() && place.contradiction.is_none(),
@@ -400,20 +406,13 @@ impl SegmentFacts {
         let faults = facts.head.header.as_ref().err().into_iter().chain(&place.contradiction);
         facts.findings.extend(faults.map(|fault| Finding::damage(&name, None, None, fault)));
         if let Some(known) = known {
-            facts.judge(&path, &name, known, &mut bytes).await?;
+            facts.judge(&path, &name, Judge::new(bytes, known)).await?;
         }
         facts.note_index(log).await?;
         Ok(facts)
     }
 
-    async fn judge(
-        &mut self,
-        path: &Path,
-        name: &str,
-        known: Known,
-        bytes: &mut SegmentBytes,
-    ) -> Result<(), InspectError> {
-        let mut judge = Judge::new(bytes, known);
+    async fn judge(&mut self, path: &Path, name: &str, mut judge: Judge) -> Result<(), InspectError> {
         while let Some(item) = judge.next().await.map_err(|version| version.of(path))? {
             match item {
                 Item::Extent { met, pieces } => {
@@ -442,7 +441,7 @@ impl SegmentFacts {
         self.end_hash = judge.end_hash();
         self.end_epoch = judge.epoch();
         self.max_timestamp_ms = judge.max_timestamp_ms();
-        if let Some(Unreadable { at, reason }) = bytes.unreadable() {
+        if let Some(Unreadable { at, reason }) = judge.unreadable() {
             self.sound = false;
             let what = format!("the disk cannot read it: {reason}");
             self.findings.push(Finding::damage(name, Some(*at), None, what));
@@ -479,27 +478,27 @@ impl SegmentFacts {
     }
 }
 
-/// What the extents of a segment are read by; none if nothing tells its nonce.
+/// What the extents of a segment are read by, and the file again; none if nothing tells its nonce.
 pub(crate) async fn known(
     log: &OfflineLog,
     head: &SegmentHead,
     place: &Place,
     epoch: LeaderEpoch,
-    bytes: &mut SegmentBytes,
-) -> Result<Option<Known>, InspectError> {
+    mut bytes: SegmentBytes,
+) -> Result<(Option<Known>, SegmentBytes), InspectError> {
     let (base_offset, end, checkpoint) = (head.base_offset, place.end, place.checkpoint);
     if let Ok((header, hash)) = &head.header {
         let gaps = header.rewritten.is_some();
-        let chain_start = if gaps { chain_start(header.nonce) } else { *hash };
-        return Ok(Some(Known {
+        let known = Known {
             nonce: header.nonce,
             base_offset,
-            chain_start: Some(chain_start),
+            chain_start: Some(if gaps { chain_start(header.nonce) } else { *hash }),
             epoch: header.leader_epoch,
             gaps,
             end,
             checkpoint,
-        }));
+        };
+        return Ok((Some(known), bytes));
     }
     let block = bytes.at(FilePosition(0), BLOCK).await;
     let of_index = read_index(&log.dir.join(index_name(base_offset))).await;
@@ -508,20 +507,21 @@ pub(crate) async fn known(
         of_index.and_then(|content| SegmentIndex::nonce_of(&content)),
         probable_nonce(&block, log.id, base_offset),
     ];
+    let path = log.dir.join(segment_name(base_offset));
     for nonce in candidates.into_iter().flatten() {
         let mut walk = Walk::new(bytes, nonce, FIRST_EXTENT, FilePosition(u64::MAX));
-        while let Some(met) =
-            walk.next().await.map_err(|version| version.of(&log.dir.join(segment_name(base_offset))))?
-        {
-            if let Met::Extent(_) = met {
-                // Nothing but the right nonce makes an extent verify.
-                let known =
-                    Known { nonce, base_offset, chain_start: None, epoch, gaps: true, end, checkpoint };
-                return Ok(Some(known));
-            }
+        let mut met = walk.next().await.map_err(|version| version.of(&path))?;
+        if let Some(Met::Nothing(_)) = met {
+            met = walk.next().await.map_err(|version| version.of(&path))?;
+        }
+        bytes = walk.into_bytes();
+        if let Some(Met::Extent(_)) = met {
+            // Nothing but the right nonce makes an extent verify.
+            let known = Known { nonce, base_offset, chain_start: None, epoch, gaps: true, end, checkpoint };
+            return Ok((Some(known), bytes));
         }
     }
-    Ok(None)
+    Ok((None, bytes))
 }
 
 async fn read_index(path: &Path) -> Option<AlignedBuf> {

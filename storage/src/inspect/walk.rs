@@ -55,23 +55,28 @@ impl OtherVersion {
 }
 
 /// Where a walk stands.
-pub(crate) struct Walk<'a> {
-    bytes: &'a mut SegmentBytes,
+pub(crate) struct Walk {
+    bytes: SegmentBytes,
     nonce: Nonce,
     position: FilePosition,
     end: FilePosition,
 }
 
-impl<'a> Walk<'a> {
+impl Walk {
     /// From `position`, where an extent should begin, to `end` or the end of the file.
-    pub(crate) fn new(
-        bytes: &'a mut SegmentBytes,
-        nonce: Nonce,
-        position: FilePosition,
-        end: FilePosition,
-    ) -> Walk<'a> {
+    pub(crate) fn new(bytes: SegmentBytes, nonce: Nonce, position: FilePosition, end: FilePosition) -> Walk {
         let end = end.min(FilePosition(bytes.len()));
         Walk { bytes, nonce, position, end }
+    }
+
+    /// The file that is walked through.
+    pub(crate) fn bytes(&self) -> &SegmentBytes {
+        &self.bytes
+    }
+
+    /// Gives the file back.
+    pub(crate) fn into_bytes(self) -> SegmentBytes {
+        self.bytes
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Met>, OtherVersion> {
