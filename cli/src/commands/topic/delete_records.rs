@@ -64,7 +64,7 @@ pub async fn run(output: Output, admin: &Admin, args: DeleteRecordsArgs) -> Resu
     eprintln!("delete records of topic {}, for good:", args.name);
     eprintln!("{}", table(&Step::HEADER, steps.iter().map(Step::row)));
     let deletes = steps.iter().any(|step| step.records > 0);
-    if deletes && confirm::is_due(args.yes) && !confirm::ask("go ahead?")? {
+    if deletes && confirm::is_due(args.yes) && !confirm::ask("go ahead?", "nothing was deleted")? {
         return Ok(ExitCode::FAILURE);
     }
     let outcome = carry_out(admin, &args.name, &mut steps).await;
