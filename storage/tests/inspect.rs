@@ -6,63 +6,18 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use corrente_protocol::compression::Compression;
-use corrente_protocol::ids::{LeaderEpoch, Offset, ShardId};
-use corrente_runtime::executor::yield_now;
+use corrente_protocol::ids::{Offset, ShardId};
 use corrente_runtime::file::{self, File, OpenOptions};
-use corrente_runtime::random::random_u64;
-use corrente_runtime::timer::{self, wall_clock_ms};
 use corrente_storage::inspect::{
     Beside, Dump, DumpRange, Dumped, FindingKind, InspectError, LogReport, OfflineDirs, verify,
 };
-use corrente_storage::{
-    CompactionPolicy, Health, LogPolicy, NodeLayout, RecoveryError, Storage, StorageConfig, TailFound,
-};
+use corrente_storage::{Health, NodeLayout, RecoveryError, Storage, StorageConfig, TailFound};
 
 async fn verified() -> Option<LogReport> {
     let dirs = OfflineDirs::open(&[data_dir()], None, Beside::Nobody).await.expect("nobody is in the way");
     match dirs.logs().first() {
         Some(log) => Some(verify(log).await.expect("readable")),
         None => None,
-    }
-}
-
-/// A life of a log with all that can befall it: appends of many sizes and epochs, retention, compaction.
-async fn live() {
-    let compaction = CompactionPolicy {
-        min_lag_ms: 0,
-        max_lag_ms: u64::MAX,
-        delete_retention_ms: 60_000,
-        dirty_ratio_ppm: 0,
-    };
-    let (opened, log) = open_one(|_| {}).await;
-    log.set_policy(LogPolicy { compaction: Some(compaction), ..LogPolicy::keep_all(32 * 1024) });
-    let mut epoch = log.last_epoch();
-    loop {
-        if random_u64().is_multiple_of(20) {
-            epoch = LeaderEpoch(epoch.0 + 1);
-        }
-        let key = format!("key-{}", random_u64() % 30);
-        let value = "v".repeat(usize::try_from(random_u64() % 4000).unwrap());
-        let batch = keyed_batch(Compression::None, &[(&key, Some(&value), wall_clock_ms())]);
-        let Ok(appended) = append_bytes(&log, epoch, &batch).await else { return };
-        match random_u64() % 40 {
-            0 if random_u64().is_multiple_of(4) => {
-                log.settle(log.flushed_offset());
-                opened.storage.upkeep_now().await;
-            }
-            1 => {
-                log.settle(log.flushed_offset());
-                let (start, end) = (log.log_start_offset().0, log.flushed_offset().0);
-                let keep_from = Offset(start + random_u64() % (end - start + 1));
-                let _ = log.delete_records_before(keep_from).await;
-            }
-            2 => timer::sleep(Duration::from_millis(random_u64() % 4)).await,
-            3..10 => {
-                let _ = log.flushed_past(Offset(appended.end_offset.0 - 1)).await;
-            }
-            _ => yield_now().await,
-        }
     }
 }
 

@@ -242,6 +242,48 @@ fn whatever_rots_is_repaired() {
     assert!(damaged > 100, "only {damaged} of 150 logs were damaged");
 }
 
+/// A log that retention, compaction and leader epochs have left their marks on: what is read after rot and repair was
+/// there before, and what is missing was told.
+#[test]
+fn a_log_with_a_past_is_repaired() {
+    let mut damaged = 0;
+    for seed in 0..80 {
+        let (world, node) = world(6000 + seed);
+        node.spawn(live).detach();
+        world.run_for(Duration::from_micros(40_000 + seed * 1931));
+        node.crash();
+        let read_whole = || async {
+            let (opened, log) = open_one(|_| {}).await;
+            assert_eq!(log.health(), Health::Sound);
+            let seen = read_seen(&log, log.log_start_offset(), 50_000).await.expect("sound");
+            let end = (log.log_start_offset(), log.flushed_offset(), log.last_epoch());
+            opened.storage.close().await.expect("closed");
+            (seen, end)
+        };
+        let (before, end) = run(&world, &node, read_whole);
+        world.run_for(Duration::from_secs(10));
+        node.disk().rot(log_dir(0), 1 + u32::try_from(seed % 6).unwrap(), Duration::from_secs(1));
+        let lost = run(&world, &node, || async {
+            let was_damaged = verified().await.is_damaged();
+            let (_, done) = repaired().await;
+            assert!(!verified().await.is_damaged());
+            was_damaged.then(|| lost_offsets(&done))
+        });
+        damaged += u32::from(lost.is_some());
+        let lost = lost.unwrap_or_default();
+        let (after, end_after) = run(&world, &node, read_whole);
+        assert_eq!(end_after, end, "seed {seed}");
+        let expected: Vec<Seen> = before.into_iter().filter(|seen| !lost.contains(&seen.offset)).collect();
+        assert!(
+            after == expected,
+            "seed {seed}: {} records are left, {} expected",
+            after.len(),
+            expected.len()
+        );
+    }
+    assert!(damaged > 50, "only {damaged} of 80 logs were damaged");
+}
+
 /// The power fails, or the process is killed, at any moment of a repair: what the next repair comes to is the same.
 #[test]
 fn a_repair_that_is_cut_short_is_done_again() {
@@ -270,6 +312,14 @@ fn a_repair_that_is_cut_short_is_done_again() {
             assert!(lost_offsets(&done).is_subset(&lost), "{kind}: {done:?}");
             assert_eq!(lost.len(), costs);
             opens_whole(&lost).await;
+            // However often it was cut short, every original is still there.
+            let aside = names(&log_dir(0).join("set-aside"), ".seg").await;
+            let originals = match kind {
+                "a record in every segment" => 7,
+                "two headers" => 2,
+                _ => 0,
+            };
+            assert_eq!(aside.len(), originals, "{kind}: {aside:?}");
             u32::from(!plan.is_empty())
         });
     }
@@ -316,5 +366,40 @@ fn a_log_start_that_rots_is_made_out_from_the_rest() {
         let (_opened, log) = open_one(|_| {}).await;
         assert_eq!((log.health(), log.log_start_offset()), (Health::Sound, Offset(40)));
         assert_eq!(served(&log).await, (40..100).collect());
+    });
+}
+
+/// A log whose directory is gone is made anew only where it is asked for by its own path.
+#[test]
+fn a_log_that_is_gone_is_stood_in_for_if_it_is_named() {
+    let (world, node) = grown(5000);
+    run(&world, &node, || async {
+        file::remove_dir_all(&log_dir(0)).await.unwrap();
+        file::sync_dir(log_dir(0).parent().unwrap()).await.unwrap();
+        let dirs = offline().await;
+        assert_eq!(dirs.logs(), []);
+        assert!(dirs.dirs()[0].findings[0].what.contains("offset 100"), "{:?}", dirs.dirs());
+        drop(dirs);
+        let dirs =
+            OfflineDirs::open(&[log_dir(0)], None, Beside::Nobody).await.expect("a checkpoint knows it");
+        let done =
+            Repair::plan_for(&dirs, &dirs.logs()[0]).await.expect("a plan").apply().await.expect("repaired");
+        drop(dirs);
+        let lost = lost_offsets(&done);
+        assert_eq!(lost, (0..100).collect());
+        opens_whole(&lost).await;
+    });
+}
+
+/// Without the node's checkpoints nobody knows how far a log reached.
+#[test]
+fn nothing_is_repaired_without_checkpoints() {
+    let (world, node) = grown(5001);
+    run(&world, &node, || async {
+        hurt("a byte of a record").await;
+        file::remove_dir_all(&data_dir().join("checkpoint")).await.unwrap();
+        let dirs = offline().await;
+        let repair = Repair::plan_for(&dirs, &dirs.logs()[0]).await.expect("a plan");
+        assert!(repair.plan().refused.as_ref().is_some_and(|why| why.contains("checkpoints")));
     });
 }
