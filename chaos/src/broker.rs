@@ -21,8 +21,8 @@ pub struct Home {
     pub binary: PathBuf,
     /// Holds its data, its log and its ready file.
     pub directory: PathBuf,
-    /// Further flags of `corrente serve`.
-    pub flags: Vec<String>,
+    /// Settings that are not the usual ones, by key: `log.upkeep_interval_ms` and the like.
+    pub settings: Vec<(String, String)>,
 }
 
 /// A broker that runs, and ends with its owner.
@@ -61,7 +61,7 @@ impl Home {
             .arg(self.directory.join("data"))
             .arg("--ready-file")
             .arg(&ready_file)
-            .args(&self.flags)
+            .envs(self.settings.iter().map(|(key, value)| (variable(key), value)))
             .env_remove("CORRENTE_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -81,6 +81,11 @@ pub fn free_address(rng: &mut Rng) -> Result<String> {
     let ports = std::iter::repeat_with(|| rng.u16(15_000..30_000)).take(100);
     let mut addresses = ports.map(|port| format!("127.0.0.1:{port}"));
     addresses.find(|address| TcpListener::bind(address).is_ok()).context("no free port from 15000 to 29999")
+}
+
+/// The name of a setting in the environment.
+fn variable(key: &str) -> String {
+    format!("CORRENTE__{}", key.replace('.', "__").to_uppercase())
 }
 
 impl Starting {

@@ -1,6 +1,6 @@
 //! The data directories as one shard sees them: how much room each has above its reserve, and whether it has failed.
 //!
-//! The reserve is what appends leave alone, so that there is always room for deleting: metadata, log starts, checkpoints.
+//! The reserve is what appends leave alone, so that there is room for deleting: metadata, log starts, checkpoints.
 //! Room is looked up from the file system now and then and counted down in between. Whoever would be refused has it
 //! looked up first, so appends go on as soon as there is room again.
 

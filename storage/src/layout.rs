@@ -83,7 +83,7 @@ impl NodeLayout {
                 Ok(taken) => taken,
                 // The first one holds what the node knows of all.
                 Err(error) if index > 0 && error.tells_of_a_failed_drive() => {
-                    tracing::error!(dir = %dir.display(), %error, "the data directory is not used: its logs are offline");
+                    tracing::error!(dir = %dir.display(), %error, "a data directory is not used: its logs are offline");
                     failed.push(FailedDir { index, reason: error.to_string() });
                     continue;
                 }

@@ -22,6 +22,7 @@
 //!
 //! Segments may be missing or doubled for good reasons, and both are told from damage by what was made durable first:
 //! the log start, before segments below it are removed; a rewritten segment, whole, before those it stands for are.
+//! The checkpoint may not have heard of either yet, and may end in a segment that is gone.
 //!
 //! The work does not depend on how much data there is: sealed segments below the checkpoint are only looked
 //! at for their header and their length.
@@ -196,11 +197,12 @@ fn starting_point(
     let name = segment_name(entry.segment_base);
     let holds = |found: &Found| found.segment.base_offset <= entry.segment_base;
     let Some(at) = segments.iter().rposition(holds) else {
-        // The first segment reaches down to the log start: what the checkpoint knew was removed after it was written.
-        if entry.flushed_offset <= segments[0].segment.base_offset {
-            return Ok((0, chain_start(&segments[0])));
+        // The log start lies beyond it: it was removed on purpose, and the checkpoint is the older of the two.
+        let (first, flushed) = (segments[0].segment.base_offset, entry.flushed_offset);
+        if first < flushed {
+            return Err(damaged(format!("{name} is missing, the checkpoint ends in it at offset {flushed}")));
         }
-        return Err(damaged(format!("{name} is missing, the checkpoint ends in it")));
+        return Ok((0, chain_start(&segments[0])));
     };
     let found = &segments[at];
     if let Some(rewritten) = found.segment.rewritten {

@@ -1,4 +1,5 @@
-//! Damage of every kind, then a repair, then a start: what verified is there, what did not is missing, nothing is wrong.
+//! Damage of every kind, then a repair, then a start: what verified is there, what did not is missing, nothing is
+//! wrong.
 
 mod common;
 

@@ -15,8 +15,8 @@ use crate::output::{Output, table};
 
 /// Delete the oldest records of a topic; asks first on a terminal.
 ///
-/// Prints a plan to stderr first: for each partition from where to where, and how many offsets that is. The plan is what is
-/// done, whatever is produced meanwhile.
+/// Prints a plan to stderr first: for each partition from where to where, and how many offsets that is. The plan is
+/// what is done, whatever is produced meanwhile.
 #[derive(Debug, Args)]
 pub struct DeleteRecordsArgs {
     /// The topic.

@@ -28,6 +28,8 @@ use crate::record::{self, RunDir};
 use crate::recorder;
 use crate::totals::Outcome;
 
+const PLAN: &str = "campaign.json";
+
 /// What is known of a run once it is recorded.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Recorded {
@@ -56,21 +58,27 @@ pub enum Progress {
 }
 
 impl Campaign {
-    /// Takes up the campaign that lies in `dir`, or begins anew there, if what lies there is another one.
+    /// Takes up the campaign that lies in `dir`. If that is another one, it is put aside and this one begun.
     pub fn open(dir: PathBuf, binary: PathBuf, plan: plan::Campaign) -> Result<Campaign> {
-        let file = dir.join("campaign.json");
-        let before =
-            fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<plan::Campaign>(&bytes).ok());
-        if before.as_ref() != Some(&plan) {
+        if read_plan(&dir).ok().as_ref() != Some(&plan) {
             if dir.exists() {
-                fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+                let aside = dir.with_extension("before");
+                let _ = fs::remove_dir_all(&aside);
+                fs::rename(&dir, &aside).with_context(|| format!("putting {} aside", dir.display()))?;
             }
             fs::create_dir_all(&dir)?;
-            fs::write(&file, serde_json::to_vec(&plan)?)?;
+            fs::write(dir.join(PLAN), serde_json::to_vec(&plan)?)?;
         }
         let outcomes = read_outcomes(&dir.join("cuts.jsonl"))?;
         let examiner = Examiner::new(dir.join("cut"), binary.clone())?;
         Ok(Campaign { dir, plan, examiner, binary, outcomes })
+    }
+
+    /// The campaign that lies in `dir`, whatever it was made with, to look at a cut of it with this broker.
+    pub fn reopen(dir: PathBuf, binary: PathBuf) -> Result<Campaign> {
+        let plan = read_plan(&dir)?;
+        let examiner = Examiner::new(dir.join("cut"), binary.clone())?;
+        Ok(Campaign { dir, plan, examiner, binary, outcomes: Vec::new() })
     }
 
     /// Records and judges until all is done, or the time is over.
@@ -157,7 +165,7 @@ impl Campaign {
         let mut replayer = self.replayer(before, &recording)?;
         replayer.advance(event)?;
         replayer.cut(corrente_faultfs::cut::Mode::Shuffled, chance.u64(..), &dir.base())?;
-        let (checked, said) = machine::check_ext4(&dir.base())?;
+        let (checked, said) = machine::recover_ext4(&dir.base(), &dir.0.join("fs"))?;
         ensure!(checked != Checked::Broken, "the file system to go on from is broken: {said}");
         Ok(moment(&recording, event))
     }
@@ -211,10 +219,11 @@ impl Campaign {
             outcome.findings.iter().for_each(|finding| println!("  {finding}"));
             let evidence = self.dir.join("evidence");
             fs::create_dir_all(&evidence)?;
-            fs::copy(
+            // There is none if no broker was started.
+            let _ = fs::copy(
                 self.examiner.broker_log(),
                 evidence.join(format!("run-{run}-cut-{number}-broker.log")),
-            )?;
+            );
             println!("  replay: {} --only {run}:{number}", self.command());
         }
         self.outcomes.push(outcome);
@@ -242,6 +251,12 @@ fn topics_of(history: &History) -> Vec<Topic> {
         }
     }
     topics
+}
+
+fn read_plan(dir: &Path) -> Result<plan::Campaign> {
+    let bytes =
+        fs::read(dir.join(PLAN)).with_context(|| format!("there is no campaign in {}", dir.display()))?;
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 fn read_outcomes(path: &Path) -> Result<Vec<Outcome>> {

@@ -47,7 +47,8 @@ impl Examiner {
     ) -> Result<Outcome> {
         let image = self.dir.join("disk.img");
         let (_, fates) = replayer.cut(cut.mode, cut.seed, &image).context("building the image")?;
-        let (file_system, said) = machine::check_ext4(&image)?;
+        let (file_system, said) = machine::recover_ext4(&image, &self.dir.join("fs"))
+            .unwrap_or_else(|error| (Checked::Broken, format!("{error:#}")));
         let mut outcome = Outcome {
             run,
             number,

@@ -93,25 +93,22 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<ExitCode> {
     let began = Instant::now();
+    fs::create_dir_all(&options.state)?;
     let kind = if options.negative_control { "control" } else { "cuts" };
-    let dir = options.state.join(format!("{kind}-{}", options.seed));
-    let binary =
-        fs::read(&options.binary).with_context(|| format!("reading {}", options.binary.display()))?;
+    let dir = fs::canonicalize(&options.state)?.join(format!("{kind}-{}", options.seed));
+    let binary = fs::canonicalize(&options.binary)
+        .with_context(|| format!("there is no broker at {}", options.binary.display()))?;
+    if let Some((run, cut)) = options.only {
+        return Ok(tell(&Campaign::reopen(dir, binary)?.repeat(run, cut)?));
+    }
+    let programs = [fs::read(&binary)?, fs::read(std::env::current_exe()?)?].concat();
     let plan = plan::Campaign {
         seed: options.seed,
         cuts: options.cuts,
         negative_control: options.negative_control,
-        binary: format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&binary)),
+        programs: format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&programs)),
     };
-    fs::create_dir_all(&options.state)?;
-    let mut campaign = Campaign::open(
-        fs::canonicalize(&options.state)?.join(dir.file_name().context("a name")?),
-        fs::canonicalize(&options.binary)?,
-        plan,
-    )?;
-    if let Some((run, cut)) = options.only {
-        return Ok(tell(&campaign.repeat(run, cut)?));
-    }
+    let mut campaign = Campaign::open(dir, binary, plan)?;
     let progress = campaign.go_on(began + Duration::from_secs(options.slice_seconds))?;
     let totals = Totals::of(&campaign.outcomes);
     if progress == Progress::Unfinished {

@@ -19,8 +19,8 @@ pub struct Campaign {
     pub cuts: usize,
     /// The flush was taken out of the broker: loss has to be found.
     pub negative_control: bool,
-    /// Of the broker's binary: another one needs another campaign.
-    pub binary: String,
+    /// Of the broker and of this program: another one needs another campaign.
+    pub programs: String,
 }
 
 /// One run to be recorded.
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn campaign(cuts: usize, negative_control: bool) -> Campaign {
-        Campaign { seed: 7, cuts, negative_control, binary: String::new() }
+        Campaign { seed: 7, cuts, negative_control, programs: String::new() }
     }
 
     #[test]
