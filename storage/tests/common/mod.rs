@@ -72,8 +72,17 @@ pub fn small(config: &mut StorageConfig) {
     config.idle_after = Duration::from_secs(1);
 }
 
-/// Opens the node's layout and every log in it.
+/// Opens the node's layout and every log in it, all of them sound.
 pub async fn open(change: impl FnOnce(&mut StorageConfig)) -> Opened {
+    let opened = open_as_it_is(change).await;
+    for log in &opened.logs {
+        assert_eq!(log.health(), Health::Sound, "{log:?}");
+    }
+    opened
+}
+
+/// Opens the node's layout and every log in it, whatever befell them.
+pub async fn open_as_it_is(change: impl FnOnce(&mut StorageConfig)) -> Opened {
     let layout = NodeLayout::open(&[data_dir()]).await.expect("the layout opens");
     let mut config = StorageConfig::new(vec![data_dir()], ShardId(0), layout.generation());
     small(&mut config);
@@ -82,7 +91,6 @@ pub async fn open(change: impl FnOnce(&mut StorageConfig)) -> Opened {
     let mut logs = Vec::new();
     for found in layout.logs().to_vec() {
         let (log, _) = storage.open_log(found).await.expect("the log is recovered");
-        assert_eq!(log.health(), Health::Sound);
         logs.push(log);
     }
     storage.checkpoint_now().await.expect("the first checkpoint");
@@ -97,6 +105,14 @@ pub async fn open_one(change: impl FnOnce(&mut StorageConfig)) -> (Opened, Log) 
         Some(log) => log.clone(),
         None => opened.storage.create_log(log_id(0), 0).await.expect("a new log"),
     };
+    (opened, log)
+}
+
+/// Opens everything and gives the first log, which is damaged.
+pub async fn open_damaged() -> (Opened, Log) {
+    let opened = open_as_it_is(|_| {}).await;
+    let log = opened.logs[0].clone();
+    assert!(matches!(log.health(), Health::Quarantined(_)), "{log:?} is {:?}", log.health());
     (opened, log)
 }
 
