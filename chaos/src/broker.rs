@@ -1,11 +1,13 @@
 //! A broker of the real binary as a process: started, killed without a last word, started again where it was.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use fastrand::Rng;
 
 /// How long a start may take; far beyond what is expected.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,8 +21,8 @@ pub struct Home {
     pub binary: PathBuf,
     /// Holds its data, its log and its ready file.
     pub directory: PathBuf,
-    /// Further flags of `corrente serve`.
-    pub flags: Vec<String>,
+    /// Settings that are not the usual ones, by key: `log.upkeep_interval_ms` and the like.
+    pub settings: Vec<(String, String)>,
 }
 
 /// A broker that runs, and ends with its owner.
@@ -41,7 +43,7 @@ pub struct Starting {
 }
 
 impl Home {
-    /// Starts a process. The first start takes a free port with `127.0.0.1:0`; later ones take the same again.
+    /// Starts a process that listens at this address.
     ///
     /// # Errors
     /// If there is no such program or the directory cannot be used.
@@ -59,7 +61,7 @@ impl Home {
             .arg(self.directory.join("data"))
             .arg("--ready-file")
             .arg(&ready_file)
-            .args(&self.flags)
+            .envs(self.settings.iter().map(|(key, value)| (variable(key), value)))
             .env_remove("CORRENTE_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -68,6 +70,22 @@ impl Home {
             .with_context(|| format!("start {}", self.binary.display()))?;
         Ok(Starting { child, ready_file, log, began })
     }
+}
+
+/// An address of this machine that is free now, and whose port nobody is given while the broker is down: a client
+/// that tries to connect then could be given the very port that it connects to, and meet itself there.
+///
+/// # Errors
+/// If there is none.
+pub fn free_address(rng: &mut Rng) -> Result<String> {
+    let ports = std::iter::repeat_with(|| rng.u16(15_000..30_000)).take(100);
+    let mut addresses = ports.map(|port| format!("127.0.0.1:{port}"));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).context("no free port from 15000 to 29999")
+}
+
+/// The name of a setting in the environment.
+fn variable(key: &str) -> String {
+    format!("CORRENTE__{}", key.replace('.', "__").to_uppercase())
 }
 
 impl Starting {

@@ -37,12 +37,22 @@ pub struct TopicPlan {
     pub partitions: u32,
     /// Different keys.
     pub keys: u32,
-    /// Where segments end.
+    /// When segments end.
     pub segment_bytes: u64,
+    /// The same by age.
+    pub segment_ms: u64,
     /// What becomes of old records. Tombstones are sent where it compacts.
     pub cleanup: Cleanup,
     /// The age at which they go, where it deletes.
     pub retention_ms: Option<u64>,
+    /// The size beyond which they go, where it deletes.
+    pub retention_bytes: Option<u64>,
+    /// How long a tombstone is kept, where it compacts.
+    pub delete_retention_ms: u64,
+    /// Whether the broker stamps records.
+    pub append_time: bool,
+    /// Whether an administrator deletes old records now and then.
+    pub deletes_records: bool,
 }
 
 /// A producer.
@@ -72,17 +82,8 @@ impl Plan {
     /// The load of a seed: about two thousand records a second.
     pub fn draw(seed: u64) -> Plan {
         let mut rng = Rng::with_seed(seed ^ 0xc4a0_5000_0000_0001);
-        let topics: Vec<TopicPlan> = (0..3)
-            .map(|number| TopicPlan {
-                name: format!("ledger-{number}"),
-                partitions: rng.u32(1..=6),
-                keys: pick(&mut rng, &[3, 50, 2_000]),
-                segment_bytes: 1 << 20,
-                cleanup: Cleanup::Delete,
-                retention_ms: None,
-            })
-            .collect();
-        let producers = (0..6).map(|number| draw_producer(&mut rng, number % topics.len())).collect();
+        let topics = draw_topics(&mut rng);
+        let producers = (0..8).map(|number| draw_producer(&mut rng, number % topics.len())).collect();
         Plan {
             seed,
             topics,
@@ -106,6 +107,58 @@ impl Plan {
             ..Header::default()
         }
     }
+}
+
+impl TopicPlan {
+    /// A topic that keeps everything.
+    pub fn keeping_all(name: impl Into<String>, partitions: u32, keys: u32) -> TopicPlan {
+        TopicPlan {
+            name: name.into(),
+            partitions,
+            keys,
+            segment_bytes: 1 << 20,
+            segment_ms: 60_000,
+            cleanup: Cleanup::Delete,
+            retention_ms: None,
+            retention_bytes: None,
+            delete_retention_ms: 0,
+            append_time: false,
+            deletes_records: false,
+        }
+    }
+}
+
+/// One topic that keeps everything, and one for each way in which records go.
+fn draw_topics(rng: &mut Rng) -> Vec<TopicPlan> {
+    let mut named = |name| {
+        let (partitions, keys) = (rng.u32(1..=4), pick(rng, &[3, 50, 2_000]));
+        let append_time = rng.u8(..3) == 0;
+        TopicPlan { append_time, ..TopicPlan::keeping_all(name, partitions, keys) }
+    };
+    let (kept, aged, compacted, both) =
+        (named("kept"), named("aged"), named("compacted"), named("compacted-and-aged"));
+    let aged = TopicPlan {
+        segment_ms: pick(rng, &[500, 3_000]),
+        retention_ms: pick(rng, &[None, Some(2_000), Some(15_000)]),
+        retention_bytes: pick(rng, &[None, Some(2 << 20)]),
+        deletes_records: rng.u8(..4) > 0,
+        ..aged
+    };
+    let compacted = TopicPlan {
+        segment_ms: pick(rng, &[500, 3_000]),
+        cleanup: Cleanup::Compact,
+        delete_retention_ms: pick(rng, &[0, 1_000, 20_000]),
+        ..compacted
+    };
+    let both = TopicPlan {
+        segment_ms: pick(rng, &[500, 3_000]),
+        cleanup: Cleanup::CompactAndDelete,
+        delete_retention_ms: pick(rng, &[0, 1_000, 20_000]),
+        retention_ms: pick(rng, &[None, Some(15_000)]),
+        deletes_records: true,
+        ..both
+    };
+    vec![kept, aged, compacted, both]
 }
 
 fn draw_producer(rng: &mut Rng, topic: usize) -> ProducerPlan {

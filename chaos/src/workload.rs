@@ -68,6 +68,8 @@ pub struct Counters {
     pub topics: AtomicU64,
     /// Offsets told.
     pub offsets: AtomicU64,
+    /// Times that records were deleted.
+    pub deletions: AtomicU64,
 }
 
 /// Topics by their number in the history.
@@ -127,6 +129,11 @@ impl Workload {
             self.tasks.spawn(admin::churn(Arc::clone(shared), rng.fork()));
         }
         self.tasks.spawn(admin::ask(Arc::clone(shared), numbers.to_vec(), rng.fork()));
+        let deleting = numbers.iter().zip(&shared.plan.topics).filter(|(_, plan)| plan.deletes_records);
+        let deleting: Vec<u32> = deleting.map(|(number, _)| *number).collect();
+        if !deleting.is_empty() {
+            self.tasks.spawn(admin::delete_records(Arc::clone(shared), deleting, rng.fork()));
+        }
     }
 
     /// How far it is.
@@ -271,22 +278,29 @@ fn facts_of(topic: u32, plan: &TopicPlan) -> Topic {
         partitions: plan.partitions,
         cleanup: plan.cleanup,
         retention_ms: plan.retention_ms,
+        retention_bytes: plan.retention_bytes,
+        delete_retention_ms: plan.delete_retention_ms,
+        append_time: plan.append_time,
         ..Topic::default()
     }
 }
 
 fn new_topic(plan: &TopicPlan) -> NewTopic {
-    let new = NewTopic::new(&plan.name, plan.partitions)
-        .config("segment.bytes", plan.segment_bytes.to_string())
-        .config("max.message.bytes", (plan.segment_bytes / 2).to_string());
-    let new = match plan.cleanup {
-        // What a broker does unless told.
-        Cleanup::Delete => new,
-        Cleanup::Compact => new.config("cleanup.policy", "compact"),
-        Cleanup::CompactAndDelete => new.config("cleanup.policy", "compact,delete"),
+    let policy = match plan.cleanup {
+        Cleanup::Delete => "delete",
+        Cleanup::Compact => "compact",
+        Cleanup::CompactAndDelete => "compact,delete",
     };
-    match plan.retention_ms {
-        Some(retention_ms) => new.config("retention.ms", retention_ms.to_string()),
-        None => new,
-    }
+    let kept = |limit: Option<u64>| limit.map_or("-1".to_owned(), |limit| limit.to_string());
+    NewTopic::new(&plan.name, plan.partitions)
+        .config("segment.bytes", plan.segment_bytes.to_string())
+        .config("segment.ms", plan.segment_ms.to_string())
+        .config("max.message.bytes", (plan.segment_bytes / 2).to_string())
+        .config("cleanup.policy", policy)
+        .config("retention.ms", kept(plan.retention_ms))
+        .config("retention.bytes", kept(plan.retention_bytes))
+        .config("delete.retention.ms", plan.delete_retention_ms.to_string())
+        // Whatever can be compacted is.
+        .config("min.cleanable.dirty.ratio", "0.01")
+        .config("message.timestamp.type", if plan.append_time { "LogAppendTime" } else { "CreateTime" })
 }

@@ -6,7 +6,8 @@ use corrente_chaos::broker::Home;
 #[tokio::test]
 async fn a_program_that_ends_instead_of_serving() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let home = Home { binary: "/bin/ls".into(), directory: directory.path().to_owned(), flags: Vec::new() };
+    let home =
+        Home { binary: "/bin/ls".into(), directory: directory.path().to_owned(), settings: Vec::new() };
     let error =
         home.start("127.0.0.1:0", 1).expect("ls is there").ready().await.err().expect("ls serves nothing");
     let error = error.to_string();

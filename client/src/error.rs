@@ -106,6 +106,11 @@ impl Error {
         )
     }
 
+    /// The partition it is about, where it is about one.
+    pub fn concerns_partition(&self) -> Option<u32> {
+        self.0.partition
+    }
+
     /// How often the operation was tried.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
@@ -292,6 +297,7 @@ mod tests {
             "produce orders/3 at 127.0.0.1:7400 failed after 4 attempts in 1.204 s: connection reset \
              (may have been applied)"
         );
+        assert_eq!(error.concerns_partition(), Some(3));
         assert!(error.is_retryable());
         assert!(error.maybe_applied());
     }

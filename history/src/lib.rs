@@ -3,7 +3,7 @@
 //! A [`History`] is a [`Header`] and a list of [`Operation`]s; as a file it is a JSON object a line
 //! (`history/README.md` shows each kind). [`check`] knows nothing of how a run came about: it takes a history and
 //! answers with the promises of a log broker that it breaks, each of a [`Class`], the gravest first. Every class has
-//! planted histories among the tests that it must catch.
+//! planted histories among the tests that it must catch, and [`model`] makes sound ones that it must let pass.
 //!
 //! Pure: nothing here reads a clock, opens a file or draws at random but from a seed.
 
@@ -13,6 +13,7 @@ pub mod content;
 mod header;
 mod history;
 mod line;
+pub mod model;
 mod operation;
 mod recording;
 

@@ -1,7 +1,7 @@
 //! The clients of a run: producers that remember what they sent, readers that note what they see.
 //!
-//! Everything goes into one [`History`]. Nothing here judges, and nothing ends a client but the end of the run:
-//! it rides through whatever happens to the broker.
+//! Everything goes into one [`History`], in virtual time. Nothing here judges, and nothing ends a client but the end
+//! of the run: it rides through whatever happens to the broker.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,27 +15,37 @@ use corrente_client::core::call::{CallRequest, CallResponse};
 use corrente_client::core::fetch::ConsumerSettings;
 use corrente_client::core::inbox::Fetched;
 use corrente_client::{
-    Error, ErrorKind, Offset, OffsetSpec, OutOfRange, PartitionIndex, Partitioner, Record, StartOffset,
+    Error, ErrorKind, OffsetSpec, OutOfRange, PartitionIndex, Partitioner, Receipt, Record, StartOffset,
     Ticket, TopicName,
+};
+use corrente_history::{
+    Action, Begun, Header, History, LogId, OffsetAnswer, OffsetQuery, Operation, Outcome, Place, Poll,
+    ReadRecord, RecordId, Recording, Refusal, RefusalKind, SentRecord, Topic, content,
 };
 use corrente_protocol::api::{AddPartitionsRequest, CreateTopicRequest};
 use corrente_protocol::partitioner::partition_for_key;
 use corrente_runtime::executor::spawn;
 use corrente_runtime::sync::{Budget, Permit};
-use corrente_runtime::timer::{Instant, now, sleep, sleep_until};
+use corrente_runtime::timer::{Instant, now, sleep, sleep_until, wall_clock_ms};
 use fastrand::Rng;
 
 use crate::client::{Client, Producer, Reader};
-use crate::content::{self, RecordId};
-use crate::history::{Event, History, ReaderId};
 use crate::plan::{LoadPlan, ProducerPlan};
 
 /// The topic of a run.
-const TOPIC: &str = "ledger";
+pub const TOPIC: &str = "ledger";
 /// Any request of the administrator is tried for this long; no fault lasts as long.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// A record is given up after this long; no fault lasts as long.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1_200);
+/// Of the topic, in the history.
+const TOPIC_NUMBER: u32 = 0;
+/// Processes of the history: producers have the numbers from 0 on, the others begin here.
+const READERS: u32 = 1_000;
+const ADMINISTRATOR: u32 = 2_000;
+const FINAL_READER: u32 = 2_001;
+/// Whoever switches the broker on and off.
+const OPERATOR: u32 = 2_002;
 /// What a batch may decompress to.
 const DECOMPRESSED_BYTES_MAX: usize = 16 << 20;
 
@@ -47,14 +57,21 @@ struct Shared {
     plan: LoadPlan,
     topic: TopicName,
     broker: (Arc<str>, u16),
-    history: RefCell<History>,
+    recording: RefCell<Recording>,
+    /// What the clock showed when the world began: the history counts from there.
+    began: Cell<Instant>,
+    /// Since when the broker is down.
+    outages: RefCell<Vec<Begun>>,
+    /// The administrator has asked his last question.
+    administrator_done: Cell<bool>,
     sent: Cell<u64>,
     resolved: Cell<u64>,
     bytes: Cell<u64>,
     producers_running: Cell<usize>,
+    /// Readers started.
+    readers: Cell<u32>,
     pauses: RefCell<VecDeque<(u64, Duration)>>,
     paused_until: Cell<Instant>,
-    questions: Cell<u32>,
     /// Partitions the topic has by now.
     partitions: Cell<u32>,
 }
@@ -62,18 +79,21 @@ struct Shared {
 impl Workload {
     /// A workload for the broker at this address; nothing is started yet.
     pub fn new(plan: LoadPlan, broker: (String, u16)) -> Workload {
-        let history = History { partitions: plan.partitions, ..History::default() };
+        let header = Header { in_order: true, patient: true, ..Header::default() };
         Workload(Rc::new(Shared {
             topic: TopicName::new(TOPIC).expect("a valid name"),
             broker: (broker.0.into(), broker.1),
-            history: RefCell::new(history),
+            recording: RefCell::new(Recording::new(History::new(header))),
+            began: Cell::new(Instant::from_nanos(0)),
+            outages: RefCell::default(),
+            administrator_done: Cell::new(false),
             sent: Cell::new(0),
             resolved: Cell::new(0),
             bytes: Cell::new(0),
             producers_running: Cell::new(plan.producers.len()),
+            readers: Cell::new(0),
             pauses: RefCell::new(plan.pauses.iter().copied().collect()),
             paused_until: Cell::new(Instant::from_nanos(0)),
-            questions: Cell::new(0),
             partitions: Cell::new(plan.partitions),
             plan,
         }))
@@ -99,18 +119,36 @@ impl Workload {
         self.0.producers_running.get() == 0 && self.unresolved() == 0
     }
 
-    /// Notes that the broker goes down.
-    pub fn note_down(&self) {
-        self.0.note(Event::Down);
+    /// Notes that the broker goes down, at this moment of the world.
+    pub fn note_down(&self, elapsed: Duration) {
+        let begun = self.0.recording.borrow_mut().begin(nanos(elapsed), OPERATOR, false, Action::Crash);
+        self.0.outages.borrow_mut().push(begun);
     }
 
-    /// The history so far.
-    pub fn history(&self) -> History {
-        self.0.history.borrow().clone()
+    /// Notes that it serves again.
+    pub fn note_up(&self, elapsed: Duration) {
+        for begun in self.0.outages.take() {
+            self.0.recording.borrow_mut().complete(nanos(elapsed), begun, Outcome::Ok, |_| {});
+        }
     }
 
-    /// Creates the topic. To be run on the client's node, once, before everything else.
-    pub async fn prepare(self, segment_bytes: u64, seed: u64) -> Result<(), Error> {
+    /// The whole history of a run that this command repeats: how it ended, well or stuck, is its last word.
+    pub fn finish(&self, run: String, elapsed: Duration, stuck: Option<String>) -> History {
+        let outcome = match stuck {
+            None => Outcome::Ok,
+            Some(detail) => Outcome::Info(Refusal::new(RefusalKind::Other, detail)),
+        };
+        let mut recording = self.0.recording.take();
+        let rest = recording.begin(nanos(elapsed), OPERATOR, true, Action::Rest);
+        recording.complete(nanos(elapsed), rest, outcome, |_| {});
+        let mut history = recording.finish();
+        history.header.run = run;
+        history
+    }
+
+    /// Creates the topic. To be run on the client's node, once, before everything else, now that the world is so old.
+    pub async fn prepare(self, segment_bytes: u64, seed: u64, elapsed: Duration) -> Result<(), Error> {
+        self.0.begin_clock(elapsed);
         let client = self.client(seed);
         let request = CreateTopicRequest {
             name: TOPIC.into(),
@@ -122,11 +160,14 @@ impl Workload {
             ],
             validate_only: false,
         };
-        match client.call_within(CallRequest::CreateTopic(request), PATIENCE).await {
+        let begun = self.0.begin(ADMINISTRATOR, false, Action::CreateTopic(facts(self.0.plan.partitions)));
+        let outcome = match client.call_within(CallRequest::CreateTopic(request), PATIENCE).await {
             // An attempt whose answer was lost has made it.
             Err(error) if error.kind() == ErrorKind::TopicAlreadyExists && error.maybe_applied() => Ok(()),
             outcome => outcome.map(drop),
-        }
+        };
+        self.0.complete(begun, outcome.as_ref().err(), |_| {});
+        outcome
     }
 
     /// Starts all producers and readers. They go on until the node or the world ends.
@@ -137,26 +178,36 @@ impl Workload {
             spawn(self.clone().produce(number, producer, seed)).detach();
         }
         for number in 0..plan.early_readers + plan.tail_readers {
-            let from = if number < plan.early_readers { StartOffset::Earliest } else { StartOffset::Latest };
-            let partitions = plan.partitions;
-            let client = self.client(seed.wrapping_mul(37).wrapping_add(u64::from(number)));
-            let reader = client.reader(self.consumer_settings(partitions, from, false));
-            spawn(self.clone().follow(ReaderId::During(number), reader)).detach();
+            let early = number < plan.early_readers;
+            self.add_reader(if early { StartOffset::Earliest } else { StartOffset::Latest }, seed);
         }
         spawn(self.clone().administrate(seed.wrapping_mul(41))).detach();
     }
 
+    /// Starts one more reader from the earliest record.
+    pub fn read_again(&self, seed: u64) {
+        self.add_reader(StartOffset::Earliest, seed);
+    }
+
+    fn add_reader(&self, from: StartOffset, seed: u64) {
+        let number = self.0.readers.replace(self.0.readers.get() + 1);
+        let client = self.client(seed.wrapping_mul(37).wrapping_add(u64::from(number)));
+        let reader = client.reader(self.consumer_settings(self.0.plan.partitions, from, false));
+        spawn(self.clone().follow(READERS + number, false, reader)).detach();
+    }
+
     /// Asks every partition for its bounds and reads it from end to end. To be run when nothing is sent any more.
     pub async fn read_everything(self, seed: u64) {
+        while !self.0.administrator_done.get() {
+            sleep(Duration::from_millis(1)).await;
+        }
         let client = self.client(seed);
         let partitions = self.0.partitions.get();
         for partition in (0..partitions).map(PartitionIndex) {
-            if let Err(error) = self.ask(&client, partition).await {
-                self.0.note(Event::ReaderFailed { reader: ReaderId::Final, error: error.to_string() });
-            }
+            self.ask(&client, partition, true).await;
         }
         let reader = client.reader(self.consumer_settings(partitions, StartOffset::Earliest, true));
-        self.follow(ReaderId::Final, reader).await;
+        self.follow(FINAL_READER, true, reader).await;
     }
 
     fn client(&self, seed: u64) -> Client {
@@ -209,26 +260,37 @@ impl Workload {
         let partition = PartitionIndex(partition_for_key(&content::key(key), shared.plan.partitions));
         let value = content::value(id, key, filler);
         shared.bytes.set(shared.bytes.get() + value.len() as u64);
+        let timestamp_ms = wall_clock_ms();
+        let sent = SentRecord {
+            log: log(partition),
+            id,
+            key,
+            is_tombstone: false,
+            bytes: u32::try_from(value.len()).expect("a record is smaller than 4 GiB"),
+            timestamp_ms,
+            acked: None,
+        };
         let record = Record::value(value).key(content::key(key)).partition(partition.0);
-        shared.note(Event::Sent { id, key, partition });
+        let record = record.timestamp_ms(timestamp_ms);
+        let begun = shared.begin(id.producer, false, Action::Send(vec![sent]));
         shared.sent.set(shared.sent.get() + 1);
         match producer.send(&record) {
-            Ok(ticket) => spawn(self.clone().settle(id, ticket, permit)).detach(),
-            Err(error) => self.settled(id, Err(error)),
+            Ok(ticket) => spawn(self.clone().settle(begun, ticket, permit)).detach(),
+            Err(error) => self.settled(begun, Err(error)),
         }
     }
 
-    async fn settle(self, id: RecordId, ticket: Ticket, permit: Permit) {
-        let outcome = ticket.await.map(|receipt| (PartitionIndex(receipt.partition), receipt.offset));
-        self.settled(id, outcome);
+    async fn settle(self, begun: Begun, ticket: Ticket, permit: Permit) {
+        let outcome = ticket.await;
+        self.settled(begun, outcome);
         drop(permit);
     }
 
-    fn settled(&self, id: RecordId, outcome: Result<(PartitionIndex, Offset), Error>) {
-        self.0.note(match outcome {
-            Ok((partition, offset)) => Event::Acked { id, partition, offset },
-            Err(error) => {
-                Event::Failed { id, maybe_applied: error.maybe_applied(), error: error.to_string() }
+    fn settled(&self, begun: Begun, outcome: Result<Receipt, Error>) {
+        self.0.complete(begun, outcome.as_ref().err(), |action| {
+            if let (Action::Send(records), Ok(receipt)) = (action, &outcome) {
+                records[0].acked = Some(Place { partition: receipt.partition, offset: receipt.offset.0 });
+                records[0].timestamp_ms = receipt.timestamp_ms;
             }
         });
         self.0.resolved.set(self.0.resolved.get() + 1);
@@ -262,24 +324,23 @@ impl Workload {
     }
 
     /// Notes everything a reader is given.
-    async fn follow(self, reader: ReaderId, source: Reader) {
+    async fn follow(self, process: u32, is_final: bool, source: Reader) {
+        // It fetches ahead, so that any answer may be to a question asked as early as now.
+        let invoked_ns = self.0.now_ns();
         while let Some(item) = source.next().await {
-            if let Err(error) = item.and_then(|fetched| self.note_read(reader, fetched)) {
-                self.0.note(Event::ReaderFailed { reader, error: error.to_string() });
-            }
+            let (poll, error) = match item {
+                Ok(fetched) => read_all(fetched),
+                Err(error) => (None, Some(error)),
+            };
+            self.0.recording.borrow_mut().note(Operation {
+                process,
+                invoked_ns,
+                completed_ns: Some(self.0.now_ns()),
+                outcome: outcome_of(error.as_ref()),
+                is_final,
+                action: Action::Poll(poll.into_iter().collect()),
+            });
         }
-    }
-
-    fn note_read(&self, reader: ReaderId, mut fetched: Fetched) -> Result<(), Error> {
-        let (partition, end) = (fetched.partition, fetched.high_watermark);
-        while let Some(batch) = fetched.next_batch(DECOMPRESSED_BYTES_MAX) {
-            for record in batch?.records {
-                let content = content::read(record.key.as_deref(), record.value.as_deref());
-                self.0.note(Event::Read { reader, partition, offset: record.offset, content });
-            }
-        }
-        self.0.note(Event::HighWatermark { partition, end });
-        Ok(())
     }
 
     /// Asks for the bounds of partitions now and then, and grows the topic half way.
@@ -291,51 +352,117 @@ impl Workload {
         while !self.is_done() {
             sleep(Duration::from_micros(rng.u64(1..500_000))).await;
             let partition = PartitionIndex(rng.u32(..plan.partitions));
-            // A question without an answer is none.
-            let _ = self.ask(&client, partition).await;
+            self.ask(&client, partition, false).await;
             if self.sent() >= half && self.0.partitions.get() < plan.partitions_later {
                 self.grow(&client, plan.partitions_later).await;
             }
         }
+        self.0.administrator_done.set(true);
     }
 
     async fn grow(&self, client: &Client, total: u32) {
         let request = AddPartitionsRequest { name: TOPIC.into(), total, validate_only: false };
-        let grown = client.call_within(CallRequest::AddPartitions(request), PATIENCE).await;
-        match grown {
-            // An attempt whose answer was lost has done it already.
-            Err(error) if !error.maybe_applied() => {
-                self.0.note(Event::ReaderFailed { reader: ReaderId::Final, error: error.to_string() });
-            }
-            _ => {}
-        }
+        let begun = self.0.begin(ADMINISTRATOR, false, Action::AlterTopic(facts(total)));
+        let error = client.call_within(CallRequest::AddPartitions(request), PATIENCE).await.err();
+        // An attempt whose answer was lost has done it already.
+        self.0.complete(begun, error.filter(|error| !error.maybe_applied()).as_ref(), |_| {});
         self.0.partitions.set(total);
-        self.0.history.borrow_mut().partitions = total;
     }
 
-    async fn ask(&self, client: &Client, partition: PartitionIndex) -> Result<(), Error> {
-        let shared = &self.0;
-        let question = shared.questions.replace(shared.questions.get() + 1);
-        shared.note(Event::Asked { question, partition });
-        let [start, end] = [OffsetSpec::Earliest, OffsetSpec::Latest].map(|spec| {
-            let topic = shared.topic.clone();
-            client.call_within(CallRequest::ListOffsets { topic, partition, spec }, PATIENCE)
-        });
-        let (start, end) = (offset(start.await?), offset(end.await?));
-        shared.note(Event::Answered { question, partition, start, end });
-        Ok(())
+    async fn ask(&self, client: &Client, partition: PartitionIndex, is_final: bool) {
+        let bounds =
+            [(OffsetQuery::Earliest, OffsetSpec::Earliest), (OffsetQuery::Latest, OffsetSpec::Latest)];
+        for (query, spec) in bounds {
+            let process = if is_final { FINAL_READER } else { ADMINISTRATOR };
+            let question = Action::ListOffsets { log: log(partition), query, answer: None };
+            let begun = self.0.begin(process, is_final, question);
+            let request = CallRequest::ListOffsets { topic: self.0.topic.clone(), partition, spec };
+            let told = client.call_within(request, PATIENCE).await;
+            self.0.complete(begun, told.as_ref().err(), |action| {
+                if let (Action::ListOffsets { answer, .. }, Ok(told)) = (action, &told) {
+                    *answer = Some(offset_of(told));
+                }
+            });
+        }
     }
 }
 
 impl Shared {
-    fn note(&self, event: Event) {
-        self.history.borrow_mut().events.push(event);
+    fn begin_clock(&self, elapsed: Duration) {
+        let elapsed_ms =
+            i64::try_from(elapsed.as_millis()).expect("a virtual run ends before the clock does");
+        self.began.set(Instant::from_nanos(now().as_nanos() - nanos(elapsed)));
+        self.recording.borrow_mut().history_mut().header.epoch_ms = wall_clock_ms() - elapsed_ms;
+    }
+
+    /// Since the world began.
+    fn now_ns(&self) -> u64 {
+        nanos(now() - self.began.get())
+    }
+
+    fn begin(&self, process: u32, is_final: bool, action: Action) -> Begun {
+        self.recording.borrow_mut().begin(self.now_ns(), process, is_final, action)
+    }
+
+    fn complete(&self, begun: Begun, error: Option<&Error>, answer: impl FnOnce(&mut Action)) {
+        let outcome = outcome_of(error);
+        self.recording.borrow_mut().complete(self.now_ns(), begun, outcome, answer);
     }
 }
 
-fn offset(response: CallResponse) -> Offset {
-    match response {
-        CallResponse::Offset(listed) => listed.offset,
+/// All records of an answer, and what was wrong with it, if anything.
+fn read_all(mut fetched: Fetched) -> (Option<Poll>, Option<Error>) {
+    let mut records = Vec::new();
+    let mut error = None;
+    while let Some(batch) = fetched.next_batch(DECOMPRESSED_BYTES_MAX) {
+        match batch {
+            Ok(batch) => records.extend(batch.records.iter().map(|record| ReadRecord {
+                offset: record.offset.0,
+                timestamp_ms: record.timestamp_ms,
+                content: content::read(record.key.as_deref(), record.value.as_deref(), None),
+            })),
+            Err(cause) => {
+                error = Some(cause);
+                break;
+            }
+        }
+    }
+    let poll = Poll {
+        log: log(fetched.partition),
+        position: Some(fetched.from.0),
+        high_watermark: Some(fetched.high_watermark.0),
+        records,
+    };
+    (Some(poll), error)
+}
+
+fn log(partition: PartitionIndex) -> LogId {
+    LogId { topic: TOPIC_NUMBER, partition: partition.0 }
+}
+
+/// The topic of a run, with so many partitions. Nothing is ever removed from it.
+fn facts(partitions: u32) -> Topic {
+    Topic { topic: TOPIC_NUMBER, name: TOPIC.to_owned(), partitions, ..Topic::default() }
+}
+
+fn outcome_of(error: Option<&Error>) -> Outcome {
+    let Some(error) = error else { return Outcome::Ok };
+    let kind = match error.kind() {
+        ErrorKind::TopicNotFound => RefusalKind::UnknownTopic,
+        ErrorKind::TopicAlreadyExists => RefusalKind::TopicExists,
+        ErrorKind::OffsetOutOfRange => RefusalKind::OutOfRange,
+        ErrorKind::Timeout => RefusalKind::Timeout,
+        _ => RefusalKind::Other,
+    };
+    let refusal = Refusal::new(kind, error.to_string());
+    if error.maybe_applied() { Outcome::Info(refusal) } else { Outcome::Fail(refusal) }
+}
+
+fn offset_of(told: &CallResponse) -> OffsetAnswer {
+    match told {
+        CallResponse::Offset(listed) => {
+            OffsetAnswer { offset: listed.offset.0, timestamp_ms: listed.timestamp_ms }
+        }
         other => panic!("list-offsets was answered with {other:?}"),
     }
 }

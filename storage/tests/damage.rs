@@ -141,6 +141,22 @@ fn what_is_missing_below_the_checkpoint_is_damage_and_stays_so() {
 }
 
 #[test]
+fn what_lay_in_a_first_segment_that_cannot_be_read_is_refused_by_name() {
+    let (world, node) = grown(6);
+    run(&world, &node, || async {
+        rot(&segment(0).await, 20).await;
+        let second = segment(1).await;
+        let second = Offset(second.file_stem().unwrap().to_str().unwrap().parse().unwrap());
+        let (_opened, log) = open_one(|_| {}).await;
+        match log.read(Offset(0), log.flushed_offset(), 10_000).await {
+            Err(ReadError::Damaged { start, end, .. }) => assert_eq!((start, end), (Offset(0), second)),
+            other => panic!("{other:?} of a segment without a header"),
+        }
+        assert_eq!(read_what_is_sound(&log).await as u64, 100 - second.0);
+    });
+}
+
+#[test]
 fn a_torn_tail_is_left_behind_and_a_new_segment_goes_on() {
     let (world, node) = grown(9);
     run(&world, &node, || async {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use corrente_chaos::broker::{Broker, Home};
+use corrente_chaos::broker::{Broker, Home, free_address};
 use corrente_chaos::plan::Plan;
 use corrente_chaos::recorder::Recorder;
 use corrente_chaos::workload::Workload;
@@ -71,9 +71,11 @@ async fn run(options: &Options) -> Result<(History, Figures)> {
     if directory.exists() {
         fs::remove_dir_all(directory).with_context(|| format!("remove {}", directory.display()))?;
     }
-    let home = Home { binary: options.binary.clone(), directory: directory.clone(), flags: Vec::new() };
+    // No broker lives for long, and yet it has to remove what is not kept.
+    let settings = vec![("log.upkeep_interval_ms".to_owned(), "200".to_owned())];
+    let home = Home { binary: options.binary.clone(), directory: directory.clone(), settings };
     let mut rng = Rng::with_seed(options.seed);
-    let broker = home.start("127.0.0.1:0", 2)?.ready().await?;
+    let broker = home.start(&free_address(&mut rng)?, 2)?.ready().await?;
     let plan = Plan::draw(options.seed);
     let command = format!("scripts/kills --kills {} --seed {}", options.kills, options.seed);
     let recorder = Recorder::create(&history_file(directory), plan.header(command))?;
@@ -165,22 +167,24 @@ struct Figures {
     read: u64,
     topics: u64,
     offsets: u64,
+    deletions: u64,
 }
 
 impl Figures {
     fn with(mut self, workload: &Workload) -> Figures {
         let counters = workload.counters();
-        let [sent, acked, failed, read, topics, offsets] = [
+        let [sent, acked, failed, read, topics, offsets, deletions] = [
             &counters.sent,
             &counters.acked,
             &counters.failed,
             &counters.read,
             &counters.topics,
             &counters.offsets,
+            &counters.deletions,
         ]
         .map(|counter| counter.load(Ordering::SeqCst));
         self.ready.sort();
-        Figures { sent, acked, failed, read, topics, offsets, ..self }
+        Figures { sent, acked, failed, read, topics, offsets, deletions, ..self }
     }
 
     /// Least, middle and greatest time to ready, in ms.
@@ -192,8 +196,8 @@ impl Figures {
     fn row(&self, options: &Options, verdict: &Verdict) -> String {
         let [least, median, most] = self.ready_ms();
         format!(
-            "kills | seed {}: {} kills, {} of them in flight over {} unacknowledged records; {} acknowledged, {} read, \
-             {} there in the end ({} copies); ready after {least}/{median}/{most} ms (min/median/max)",
+            "kills | seed {}: {} kills, {} of them under load with {} records unacknowledged; {} acknowledged, {} read, \
+             {} there in the end ({} copies), {} rightly removed; ready after {least}/{median}/{most} ms (min/median/max)",
             options.seed,
             self.kills,
             self.kills_under_load,
@@ -202,6 +206,7 @@ impl Figures {
             self.read,
             verdict.judged.final_records,
             verdict.judged.duplicates,
+            verdict.judged.removed,
         )
     }
 }
@@ -218,7 +223,11 @@ impl std::fmt::Display for Figures {
             self.sent, self.acked, self.failed
         )?;
         writeln!(f, "                 {} read, {} offsets told", self.read, self.offsets)?;
-        writeln!(f, "topics           {} created meanwhile", self.topics)?;
+        writeln!(
+            f,
+            "topics           {} created meanwhile, records deleted {} times",
+            self.topics, self.deletions
+        )?;
         write!(f, "time to ready    {least} ms least, {median} ms median, {most} ms most")
     }
 }
@@ -226,8 +235,8 @@ impl std::fmt::Display for Figures {
 fn conclude(options: &Options, figures: &Figures, verdict: &Verdict) -> bool {
     let judged = &verdict.judged;
     println!(
-        "judged           {} operations; {} records in the end, {} of them copies",
-        judged.operations, judged.final_records, judged.duplicates
+        "judged           {} operations; {} records in the end, {} of them copies, {} rightly removed",
+        judged.operations, judged.final_records, judged.duplicates, judged.removed
     );
     verdict.violations.iter().take(FINDINGS_SHOWN).for_each(|violation| println!("{violation}"));
     let file = history_file(&options.directory);

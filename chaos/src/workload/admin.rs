@@ -1,12 +1,15 @@
 //! Administrators: one asks for offsets, others create topics, use them and delete them again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::bail;
-use corrente_client::{Client, Compression, Durability, Error, ErrorKind, OffsetSpec, PartitionOffset};
-use corrente_history::{Action, Cleanup, LogId, OffsetAnswer, OffsetQuery, Outcome, RefusalKind, Topic};
+use corrente_client::{
+    Client, Compression, DeleteBefore, Durability, Error, ErrorKind, Offset, OffsetSpec, PartitionOffset,
+};
+use corrente_history::{Action, LogId, OffsetAnswer, OffsetQuery, Outcome, RefusalKind, Topic};
 use fastrand::Rng;
 
 use super::{RETRY_WAIT, Shared, produce, read};
@@ -22,10 +25,16 @@ pub(super) async fn ask(shared: Arc<Shared>, topics: Vec<u32>, mut rng: Rng) {
     let process = shared.recorder.process();
     while shared.pause(Duration::from_millis(rng.u64(1..200))).await {
         let topic = shared.topic(topics[rng.usize(..topics.len())]);
-        let (query, spec) = if rng.u8(..4) == 0 {
-            (OffsetQuery::Earliest, OffsetSpec::Earliest)
-        } else {
-            (OffsetQuery::Latest, OffsetSpec::Latest)
+        let (query, spec) = match rng.u8(..8) {
+            0..2 => (OffsetQuery::Earliest, OffsetSpec::Earliest),
+            2..5 => (OffsetQuery::Latest, OffsetSpec::Latest),
+            5 => (OffsetQuery::MaxTimestamp, OffsetSpec::MaxTimestamp),
+            // Some are earlier than any record, some later.
+            _ => {
+                let age_ms = (rng.f64() * rng.f64() * 60_000.0) as i64 - 1_000;
+                let at_ms = shared.recorder.wall_ms() - age_ms;
+                (OffsetQuery::Timestamp(at_ms), OffsetSpec::Timestamp(at_ms))
+            }
         };
         // What was not answered stands in the history.
         let _ = list_offsets(&shared, &client, process, &topic, query, spec, false).await;
@@ -97,27 +106,77 @@ async fn ask_patiently(
     }
 }
 
+/// Deletes the oldest records of some topics now and then; sometimes more than there are.
+pub(super) async fn delete_records(shared: Arc<Shared>, topics: Vec<u32>, mut rng: Rng) {
+    let client = shared.connect().await;
+    let process = shared.recorder.process();
+    let mut kept_from: BTreeMap<LogId, u64> = BTreeMap::new();
+    while shared.pause(Duration::from_millis(rng.u64(1..1_500))).await {
+        let topic = shared.topic(topics[rng.usize(..topics.len())]);
+        let log = LogId { topic: topic.topic, partition: rng.u32(..topic.partitions) };
+        let end = shared.topics().ends.get(&log).copied().unwrap_or(0);
+        let start = kept_from.entry(log).or_default();
+        let before_offset = match rng.u8(..10) {
+            0 => end + rng.u64(1..1_000_000),
+            1 => rng.u64(0..=*start),
+            2 => end,
+            _ => (*start + rng.u64(0..=200)).min(end),
+        };
+        let action = Action::DeleteRecords { log, before_offset, log_start: None };
+        let begun = shared.recorder.begin(process, action);
+        let told = delete_patiently(&shared, &client, &topic, log.partition, Offset(before_offset)).await;
+        let outcome = told.as_ref().map_or_else(outcome_of, |_| Outcome::Ok);
+        if let Ok(told) = &told {
+            *start = told.0;
+            shared.counters.deletions.fetch_add(1, Ordering::Relaxed);
+        }
+        shared.recorder.complete(begun, outcome, |action| {
+            if let Action::DeleteRecords { log_start, .. } = action {
+                *log_start = told.ok().map(|told| told.0);
+            }
+        });
+    }
+}
+
+async fn delete_patiently(
+    shared: &Shared,
+    client: &Client,
+    topic: &Topic,
+    partition: u32,
+    before: Offset,
+) -> Result<Offset, Error> {
+    let began_ns = shared.recorder.now_ns();
+    loop {
+        let told = client.admin().delete_records(&topic.name, partition, DeleteBefore::Offset(before)).await;
+        let tried = Duration::from_nanos(shared.recorder.now_ns() - began_ns);
+        match told {
+            Err(error) if error.is_retryable() && tried < shared.plan.patience => {
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+            told => return told,
+        }
+    }
+}
+
 /// Creates a topic, fills it, reads it, deletes it, and looks that it is gone; again and again.
 pub(super) async fn churn(shared: Arc<Shared>, mut rng: Rng) {
     let client = shared.connect().await;
     let process = shared.recorder.process();
     while shared.pause(Duration::from_millis(rng.u64(0..1_000))).await {
-        let plan = TopicPlan {
-            name: format!("churn-{process}-{}", rng.u32(..NAMES)),
-            partitions: rng.u32(1..=3),
-            keys: 20,
-            segment_bytes: 1 << 20,
-            cleanup: Cleanup::Delete,
-            retention_ms: None,
+        // Some stay until the final reading, under a name that nobody uses again.
+        let stays = rng.u8(..8) == 0;
+        let name = match stays {
+            true => format!("stays-{process}-{}", shared.topics().next),
+            false => format!("churn-{process}-{}", rng.u32(..NAMES)),
         };
+        let plan = TopicPlan::keeping_all(name, rng.u32(1..=3), 20);
         // What was refused stands in the history.
         let Ok(number) = shared.create(&client, process, &plan).await else { continue };
         shared.counters.topics.fetch_add(1, Ordering::Relaxed);
         let topic = shared.topic(number);
         fill(&shared, &topic, &mut rng).await;
         read::whole(&shared, &client, &topic).await;
-        // Some stay until the final reading, under a name that nobody uses again.
-        if rng.u8(..8) > 0 {
+        if !stays {
             delete(&shared, &client, process, &topic).await;
             let (query, spec) = (OffsetQuery::Latest, OffsetSpec::Latest);
             let _ = list_offsets(&shared, &client, process, &topic, query, spec, false).await;

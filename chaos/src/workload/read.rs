@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use corrente_client::{
-    Batch, Client, Consumer, ConsumerBuilder, Error, Offset, OffsetSpec, RecordView, StartOffset,
+    Batch, Client, Consumer, ConsumerBuilder, Error, ErrorKind, Offset, OffsetSpec, RecordView, StartOffset,
 };
 use corrente_history::{Action, LogId, OffsetQuery, Outcome, Poll, ReadRecord, Topic, content};
 use fastrand::Rng;
@@ -18,13 +18,18 @@ use crate::recorder::outcome_of;
 /// Follows the tail of a topic, and stops at its end when the load does.
 pub(super) async fn follow(shared: Arc<Shared>, topic: Topic) {
     let client = shared.connect().await;
-    let mut reader = Reader::new(&shared, &topic, false);
-    let mut consumer = build(|| client.consumer().topic(&topic.name).from(StartOffset::Latest)).await;
+    let mut from = StartOffset::Latest;
     loop {
-        tokio::select! {
-            next = consumer.next_batch() => if !reader.take(next) { return },
-            () = reader.until_caught_up() => return,
+        let mut reader = Reader::new(&shared, &topic, false);
+        let mut consumer = build(|| client.consumer().topic(&topic.name).from(from)).await;
+        while reader.is_within {
+            tokio::select! {
+                next = consumer.next_batch() => if !reader.take(next) { return },
+                () = reader.until_caught_up() => return,
+            }
         }
+        // Records were removed faster than they were read.
+        from = StartOffset::Earliest;
     }
 }
 
@@ -69,9 +74,15 @@ pub(super) async fn everything(shared: &Arc<Shared>, process: u32) -> Result<()>
         {
             admin::list_offsets(shared, &client, process, &topic, query, spec, true).await?;
         }
-        let mut reader = Reader::new(shared, &topic, true);
-        let consumer = || client.consumer().topic(&topic.name).from(StartOffset::Earliest).until_end();
-        read_to_end(&mut reader, build(consumer).await).await;
+        loop {
+            let mut reader = Reader::new(shared, &topic, true);
+            let consumer = || client.consumer().topic(&topic.name).from(StartOffset::Earliest).until_end();
+            read_to_end(&mut reader, build(consumer).await).await;
+            // The broker still removes what is too old: then it is read anew.
+            if reader.is_within {
+                break;
+            }
+        }
     }
     Ok(())
 }
@@ -100,14 +111,26 @@ struct Reader<'a> {
     is_final: bool,
     /// What comes next in each partition, where it has read any.
     next: BTreeMap<u32, u64>,
+    /// Some partition is not read any more.
     has_failed: bool,
+    /// No position has fallen before the log start.
+    is_within: bool,
 }
 
 impl<'a> Reader<'a> {
     fn new(shared: &'a Arc<Shared>, topic: &'a Topic, is_final: bool) -> Reader<'a> {
         let process = shared.recorder.process();
         let started_ns = shared.recorder.now_ns();
-        Reader { shared, topic, process, started_ns, is_final, next: BTreeMap::new(), has_failed: false }
+        Reader {
+            shared,
+            topic,
+            process,
+            started_ns,
+            is_final,
+            next: BTreeMap::new(),
+            has_failed: false,
+            is_within: true,
+        }
     }
 
     /// Notes what came next; false at the end.
@@ -138,10 +161,15 @@ impl<'a> Reader<'a> {
         );
     }
 
-    /// The consumer has left a partition alone, and says which in words only: it stands for all of them.
+    /// The consumer has left a partition alone, or all of them.
     fn note_failure(&mut self, error: &Error) {
         self.has_failed = true;
-        for partition in 0..self.topic.partitions {
+        self.is_within &= error.kind() != ErrorKind::OffsetOutOfRange;
+        let partitions = match error.concerns_partition() {
+            Some(partition) => partition..partition + 1,
+            None => 0..self.topic.partitions,
+        };
+        for partition in partitions {
             let position = self.next.get(&partition).copied();
             let poll = Poll { log: self.log(partition), position, ..Poll::default() };
             self.note(outcome_of(error), poll);

@@ -22,6 +22,9 @@ pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
                     format!("{name} deleted records of {log} before {before_offset}, and {start} is kept");
                 findings.report_of(*log, Class::WrongError, detail);
             }
+            Action::DeleteRecords { log, before_offset, .. } => {
+                check_refused_deletion(index, number, operation, *log, *before_offset, findings);
+            }
             Action::Poll(polls) => {
                 polls.iter().for_each(|poll| check_poll(index, number, operation, poll, findings));
             }
@@ -33,6 +36,28 @@ pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
     }
     if index.came_to_rest {
         check_final(index, findings);
+    }
+}
+
+/// Records that were there for sure can be deleted.
+fn check_refused_deletion(
+    index: &Index<'_>,
+    number: u32,
+    operation: &Operation,
+    id: LogId,
+    before_offset: u64,
+    findings: &mut Findings,
+) {
+    let says_beyond = operation.has_failed()
+        && operation.refusal().is_some_and(|refusal| refusal.kind == RefusalKind::OutOfRange);
+    let known = index.logs.get(&id).and_then(|log| log.ends.before(operation.invoked_ns));
+    if let Some(known) = known.filter(|known| says_beyond && before_offset <= known.value) {
+        let (name, by) = (index.name(number), index.name(known.operation));
+        let detail = format!(
+            "{name} was told that {before_offset} is beyond the end of {id}, {} was known before by {by}",
+            known.value
+        );
+        findings.report_of(id, Class::WrongError, detail);
     }
 }
 
@@ -96,7 +121,7 @@ fn check_poll(index: &Index<'_>, number: u32, operation: &Operation, poll: &Poll
 
 /// A poll that found nothing and was not told how far it could read.
 fn check_empty(index: &Index<'_>, number: u32, operation: &Operation, poll: &Poll, findings: &mut Findings) {
-    let compacts = index.topics.get(&poll.log.topic).is_some_and(|life| life.may_compact(u64::MAX));
+    let compacts = index.topics.get(&poll.log.topic).is_some_and(|life| life.terms().compacts);
     if let Some(position) =
         poll.position.filter(|_| operation.is_ok() && poll.records.is_empty() && !compacts)
     {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::Findings;
 use super::log::{LastTold, Log, Observation, StartTold, Witness};
-use super::sends::Sends;
-use super::topics::TopicLife;
+use super::sends::{Send, Sends};
+use super::topic_life::TopicLife;
 use crate::class::Class;
 use crate::content::Content;
 use crate::history::History;
 use crate::line;
-use crate::operation::{Action, LogId, OffsetQuery, Operation, Poll, ReadRecord};
+use crate::operation::{Action, LogId, OffsetQuery, Operation, Outcome, Poll, ReadRecord};
 
 /// The index of a history.
 pub(crate) struct Index<'a> {
@@ -55,6 +55,11 @@ impl<'a> Index<'a> {
         for (number, operation) in (0..).zip(&history.operations) {
             index.take(number, operation, findings);
         }
+        for (send, Send { record, by, .. }) in index.sends.iter() {
+            if matches!(by.outcome, Outcome::Info(_)) {
+                index.logs.entry(record.log).or_default().in_doubt.push(send);
+            }
+        }
         index.logs.values_mut().for_each(Log::settle);
         index
     }
@@ -68,7 +73,9 @@ impl<'a> Index<'a> {
                     let send = self.sends.find(record.id).expect("indexed before");
                     let log = self.log(LogId { topic: record.log.topic, partition: place.partition });
                     let (offset, over_ns) = (place.offset, operation.over_ns());
-                    log.observations.push(Observation { offset, send, operation: number, by: Witness::Ack });
+                    let timestamp_ms = record.timestamp_ms;
+                    let by = Witness::Ack;
+                    log.observations.push(Observation { offset, send, operation: number, by, timestamp_ms });
                     log.ends.see(over_ns, offset.saturating_add(1), number);
                     log.acked_ends.see(over_ns, offset.saturating_add(1), number);
                 }
@@ -105,7 +112,8 @@ impl<'a> Index<'a> {
                 findings.judged.read_during += 1;
             }
             if let Some(send) = self.identify(number, operation, poll.log, record, findings) {
-                let observation = Observation { offset: record.offset, send, operation: number, by };
+                let ReadRecord { offset, timestamp_ms, .. } = *record;
+                let observation = Observation { offset, send, operation: number, by, timestamp_ms };
                 self.log(poll.log).observations.push(observation);
             }
         }
@@ -148,25 +156,30 @@ impl<'a> Index<'a> {
             return None;
         };
         let send = self.sends.get(index);
-        let by = self.name(send.operation);
+        let by = || self.name(send.operation);
         if send.record.log.topic != log.topic {
-            phantom(format!("record {id}, sent to {} by {by},", send.record.log));
+            phantom(format!("record {id}, sent to {} by {},", send.record.log, by()));
             return None;
         }
         if operation.over_ns() < send.by.invoked_ns {
-            phantom(format!("record {id} before it was sent by {by}"));
+            phantom(format!("record {id} before it was sent by {}", by()));
         }
         if send.record.key != key {
-            phantom(format!("record {id} with key {key}, sent with key {} by {by}", send.record.key));
+            phantom(format!("record {id} with key {key}, sent with key {} by {}", send.record.key, by()));
         }
         if send.record.is_tombstone != is_tombstone {
             let which = |is_tombstone| if is_tombstone { "a tombstone" } else { "a value" };
             let (found, sent) = (which(is_tombstone), which(send.record.is_tombstone));
-            phantom(format!("record {id} as {found}, sent as {sent} by {by}"));
+            phantom(format!("record {id} as {found}, sent as {sent} by {}", by()));
         }
-        let stamps = self.topics.get(&log.topic).is_some_and(TopicLife::may_stamp);
-        if send.record.timestamp_ms != found.timestamp_ms && (!stamps || send.record.acked.is_some()) {
+        // Where the broker stamps records, each copy has a time of its own, and only one of them is known beforehand.
+        let is_known = || {
+            let stamps = self.topics.get(&log.topic).is_some_and(|life| life.terms().stamps);
+            !stamps || send.record.acked.is_some_and(|place| place.offset == found.offset)
+        };
+        if send.record.timestamp_ms != found.timestamp_ms && is_known() {
             let (found, sent) = (found.timestamp_ms, send.record.timestamp_ms);
+            let by = by();
             phantom(format!("record {id} with timestamp {found}, sent or acknowledged with {sent} by {by}"));
         }
         Some(index)

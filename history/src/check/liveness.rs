@@ -55,11 +55,13 @@ fn was_turned_away(index: &Index<'_>, operation: &Operation) -> bool {
         .iter()
         .any(|topic| index.topics.get(topic).is_none_or(|life| life.may_be_gone_by(operation.over_ns())));
     let start_moves = operation.action.logs().iter().any(|id| {
-        index.topics.get(&id.topic).is_some_and(|life| life.expires())
+        index.topics.get(&id.topic).is_some_and(|life| life.terms().expires())
             || index.logs.get(id).is_some_and(|log| log.deletions.last().is_some())
     });
     match refusal.kind {
         RefusalKind::TopicExists => false,
+        // Nobody can delete what is not there yet.
+        RefusalKind::OutOfRange if matches!(operation.action, Action::DeleteRecords { .. }) => false,
         RefusalKind::OutOfRange => !may_be_gone && !start_moves,
         RefusalKind::Other | RefusalKind::Timeout | RefusalKind::UnknownTopic => {
             !may_be_gone && operation.action != Action::Rest

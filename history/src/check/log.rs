@@ -10,6 +10,8 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
     /// Which record: its index among all that were sent.
     pub(crate) send: u32,
+    /// Its timestamp there, as it was seen first.
+    pub(crate) timestamp_ms: i64,
     /// The operation that saw it there first, in the order of the file.
     pub(crate) seen_by: u32,
     pub(crate) is_acked: bool,
@@ -25,6 +27,7 @@ pub(crate) struct Observation {
     pub(crate) send: u32,
     pub(crate) operation: u32,
     pub(crate) by: Witness,
+    pub(crate) timestamp_ms: i64,
 }
 
 /// Who saw it.
@@ -60,6 +63,8 @@ pub(crate) struct Log {
     /// The same, by the moment of the question; after [`Log::settle`] the least start told from there on.
     pub(crate) starts_told: Vec<StartTold>,
     starts_from_here: Vec<u64>,
+    /// Records that may stand in it, by what is known of their sending.
+    pub(crate) in_doubt: Vec<u32>,
     /// Up to where records were asked to be deleted, by the moment of the request.
     pub(crate) deletions: Frontier,
     /// What the final reading was told and what it found.
@@ -105,7 +110,7 @@ impl Log {
         self.starts_from_here.reverse();
         let mut observations = std::mem::take(&mut self.observations);
         observations.sort_unstable();
-        for Observation { offset, send, operation, by } in observations {
+        for Observation { offset, send, operation, by, timestamp_ms } in observations {
             let known = self.places.last_mut().filter(|last| last.offset == offset && last.send == send);
             let place = match known {
                 Some(place) => place,
@@ -113,6 +118,7 @@ impl Log {
                     let place = Place {
                         offset,
                         send,
+                        timestamp_ms,
                         seen_by: operation,
                         is_acked: false,
                         read_by: None,

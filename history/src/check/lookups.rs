@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Findings;
 use super::index::Index;
-use super::log::{Log, Place};
+use super::log::Log;
 use super::removal::Removal;
 use crate::class::Class;
 use crate::operation::{Action, LogId, OffsetAnswer, OffsetQuery, Operation};
@@ -44,7 +44,7 @@ impl<'a> Stamps<'a> {
         let leaves = log.places.len().next_power_of_two();
         let mut tree = vec![i64::MIN; 2 * leaves];
         for (leaf, place) in log.places.iter().enumerate() {
-            tree[leaves + leaf] = stamp(index, place);
+            tree[leaves + leaf] = place.timestamp_ms;
         }
         for node in (1..leaves).rev() {
             tree[node] = tree[2 * node].max(tree[2 * node + 1]);
@@ -59,7 +59,7 @@ impl<'a> Stamps<'a> {
         answer: OffsetAnswer,
     ) -> Result<(), String> {
         let at = self.log.within(answer.offset..answer.offset.saturating_add(1)).first();
-        let there_ms = at.map(|place| stamp(self.index, place));
+        let there_ms = at.map(|place| place.timestamp_ms);
         if let (Some(told_ms), Some(there_ms)) = (answer.timestamp_ms, there_ms)
             && told_ms != there_ms
         {
@@ -67,9 +67,8 @@ impl<'a> Stamps<'a> {
         }
         let found_ms = answer.timestamp_ms.and(there_ms).or(answer.timestamp_ms);
         match asked_ms {
-            None => self.expect_none_from(
+            None => self.expect_none_before(
                 operation,
-                0,
                 found_ms.map_or(i64::MIN, |ms| ms.saturating_add(1)),
                 u64::MAX,
             ),
@@ -77,21 +76,17 @@ impl<'a> Stamps<'a> {
                 if let Some(found_ms) = found_ms.filter(|found_ms| *found_ms < asked_ms) {
                     return Err(format!("whose timestamp {found_ms} is before {asked_ms}"));
                 }
-                self.expect_none_from(operation, 0, asked_ms, answer.offset)
+                self.expect_none_before(operation, asked_ms, answer.offset)
             }
         }
     }
 
     /// No record before `to_offset` that was readable for sure is as late as this.
-    fn expect_none_from(
-        &self,
-        operation: &Operation,
-        from: usize,
-        late_ms: i64,
-        to_offset: u64,
-    ) -> Result<(), String> {
+    fn expect_none_before(&self, operation: &Operation, late_ms: i64, to_offset: u64) -> Result<(), String> {
         let readable = self.log.ends.before(operation.invoked_ns).map_or(0, |end| end.value).min(to_offset);
-        let mut from = from;
+        // What lies before a start known by then is gone for sure.
+        let start = self.log.starts.before(operation.invoked_ns).map_or(0, |start| start.value);
+        let mut from = self.log.places.partition_point(|place| place.offset < start);
         while let Some(found) = self.first_late(from, late_ms) {
             let place = &self.log.places[found];
             if place.offset >= readable {
@@ -99,7 +94,7 @@ impl<'a> Stamps<'a> {
             }
             if !self.removal.may_be_gone(place, operation.over_ns()) {
                 let record = self.index.sends.get(place.send).record.id;
-                let stamp = stamp(self.index, place);
+                let stamp = place.timestamp_ms;
                 return Err(format!("though record {record} at {} has timestamp {stamp}", place.offset));
             }
             from = found + 1;
@@ -132,9 +127,4 @@ impl<'a> Stamps<'a> {
         }
         (node - leaves < self.log.places.len()).then_some(node - leaves)
     }
-}
-
-/// The timestamp of a record, as acknowledged or sent.
-fn stamp(index: &Index<'_>, place: &Place) -> i64 {
-    index.sends.get(place.send).record.timestamp_ms
 }

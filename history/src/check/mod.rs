@@ -17,6 +17,7 @@ mod removal;
 mod sends;
 #[cfg(test)]
 mod tests;
+mod topic_life;
 mod topics;
 
 use crate::class::{Class, Violation};

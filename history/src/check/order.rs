@@ -51,7 +51,7 @@ fn check_in_order(
 fn first_places(index: &Index<'_>) -> Vec<u64> {
     let mut first_places = vec![u64::MAX; index.sends.len()];
     for (id, log) in &index.logs {
-        if index.topics.get(&id.topic).is_some_and(|life| life.may_compact(u64::MAX)) {
+        if index.topics.get(&id.topic).is_some_and(|life| life.terms().compacts) {
             continue;
         }
         for place in log.places.iter().filter(|place| place.is_final) {

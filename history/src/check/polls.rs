@@ -7,7 +7,7 @@ use super::Findings;
 use super::index::Index;
 use super::log::{LastTold, Log, Place};
 use super::removal::Removal;
-use super::topics::TopicLife;
+use super::topic_life::TopicLife;
 use crate::class::Class;
 use crate::operation::{Action, LogId, Operation, Poll};
 

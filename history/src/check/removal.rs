@@ -1,16 +1,18 @@
 //! What may rightly be gone: deleted on demand, too old, too much, or superseded by a later record of its key.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::Index;
 use super::log::{Log, Place};
 use super::sends::Send;
-use super::topics::TopicLife;
-use crate::operation::{LogId, Outcome};
+use super::topic_life::{Terms, TopicLife};
+use crate::operation::LogId;
 
 /// More than a record can take on a disk beyond its value.
 const OVERHEAD_BYTES_MAX: u64 = 16 * 1024;
+/// How far the broker's clock may be ahead of the one that the history was written by, on the same machine.
+const CLOCK_SLACK_MS: i64 = 20;
 
 /// What may be gone from one log.
 pub(crate) struct Removal<'a> {
@@ -18,7 +20,7 @@ pub(crate) struct Removal<'a> {
     log: &'a Log,
     life: Option<&'a TopicLife<'a>>,
     keys: OnceCell<BTreeMap<u32, Key>>,
-    id: LogId,
+    bytes_from: OnceCell<Vec<u64>>,
 }
 
 /// All records of one key that may stand in the log.
@@ -40,7 +42,13 @@ struct Keyed {
 
 impl<'a> Removal<'a> {
     pub(crate) fn of(index: &'a Index<'a>, id: LogId, log: &'a Log) -> Removal<'a> {
-        Removal { index, log, id, life: index.topics.get(&id.topic), keys: OnceCell::new() }
+        Removal {
+            index,
+            log,
+            life: index.topics.get(&id.topic),
+            keys: OnceCell::new(),
+            bytes_from: OnceCell::new(),
+        }
     }
 
     /// Offsets before this one were asked to be deleted by then.
@@ -51,40 +59,49 @@ impl<'a> Removal<'a> {
 
     /// Whether the record at a place may have fallen below the log start by then, whatever was told of that.
     pub(crate) fn may_be_expired(&self, place: &Place, moment_ns: u64) -> bool {
-        let Some(life) = self.life else { return false };
-        let by_age = life.retention_ms(moment_ns).is_some_and(|retention_ms| {
+        let terms = self.terms_at(moment_ns);
+        let by_age = terms.retention_ms.is_some_and(|retention_ms| {
             let retention_ms = i64::try_from(retention_ms).unwrap_or(i64::MAX);
-            let send = self.index.sends.get(place.send);
-            // Where the broker stamps records and the acknowledgement was lost, the sending is earlier than the stamp.
-            send.record.timestamp_ms.saturating_add(retention_ms) <= self.index.wall_ms(moment_ns)
+            let gone_ms = place.timestamp_ms.saturating_add(retention_ms);
+            gone_ms <= self.index.wall_ms(moment_ns).saturating_add(CLOCK_SLACK_MS)
         });
-        by_age
-            || life.retention_bytes(moment_ns).is_some_and(|bytes| self.may_have_after(place.offset, bytes))
+        by_age || terms.retention_bytes.is_some_and(|bytes| self.may_have_after(place.offset, bytes))
+    }
+
+    fn terms_at(&self, moment_ns: u64) -> Terms {
+        self.life.map_or(Terms::default(), |life| life.terms_at(moment_ns))
     }
 
     /// Whether anything but a request to delete moves the start of this log.
     pub(crate) fn expires(&self, moment_ns: u64) -> bool {
-        self.life.is_some_and(|life| {
-            life.retention_ms(moment_ns).is_some() || life.retention_bytes(moment_ns).is_some()
-        })
+        self.terms_at(moment_ns).expires()
     }
 
     /// Whether so many bytes may stand behind an offset.
     fn may_have_after(&self, offset: u64, bytes: u64) -> bool {
-        let after = self.log.within(offset.saturating_add(1)..u64::MAX);
+        let first = self.log.places.partition_point(|place| place.offset <= offset);
+        let known = (self.log.places.len() - first) as u64;
         let end = self.log.ends.last().map_or(0, |end| end.value);
-        let known_bytes = after.iter().try_fold(0_u64, |sum, place| {
-            let sum = sum + u64::from(self.index.sends.get(place.send).record.bytes) + OVERHEAD_BYTES_MAX;
-            // Enough is enough.
-            if sum >= bytes { Err(sum) } else { Ok(sum) }
-        });
-        let unknown = end.saturating_sub(offset.saturating_add(1)) > after.len() as u64;
-        unknown || known_bytes.is_err()
+        let has_unknown = end.saturating_sub(offset.saturating_add(1)) > known;
+        let bytes_from = self.bytes_from.get_or_init(|| self.sum_up());
+        has_unknown || bytes_from[first] >= bytes
+    }
+
+    /// For each place, and behind the last: the most bytes that may stand from there on.
+    fn sum_up(&self) -> Vec<u64> {
+        let mut sum = 0;
+        let mut sums = vec![0];
+        for place in self.log.places.iter().rev() {
+            sum += u64::from(self.index.sends.get(place.send).record.bytes) + OVERHEAD_BYTES_MAX;
+            sums.push(sum);
+        }
+        sums.reverse();
+        sums
     }
 
     /// Whether records of this log may be removed by compaction.
     pub(crate) fn compacts(&self, moment_ns: u64) -> bool {
-        self.life.is_some_and(|life| life.may_compact(moment_ns))
+        self.terms_at(moment_ns).compacts
     }
 
     /// Whether the record at a place may have been gone by then.
@@ -130,8 +147,7 @@ impl<'a> Removal<'a> {
     }
 
     fn is_past_horizon(&self, sent_ns: u64, moment_ns: u64) -> bool {
-        let kept_ms = self.life.map_or(u64::MAX, |life| life.delete_retention_ms(moment_ns));
-        let kept_ms = i64::try_from(kept_ms).unwrap_or(i64::MAX);
+        let kept_ms = i64::try_from(self.terms_at(moment_ns).delete_retention_ms).unwrap_or(i64::MAX);
         self.index.wall_ms(sent_ns).saturating_add(kept_ms) <= self.index.wall_ms(moment_ns)
     }
 
@@ -143,16 +159,15 @@ impl<'a> Removal<'a> {
                 let record = Keyed { offset, invoked_ns, is_final, is_tombstone };
                 keys.entry(send.record.key).or_default().records.push(record);
             };
-            let mut located = vec![false; self.index.sends.len()];
+            let mut located = BTreeSet::new();
             for place in &self.log.places {
-                located[place.send as usize] = true;
                 add(self.index.sends.get(place.send), place.offset, place.is_final);
-            }
-            for (number, send) in self.index.sends.iter() {
-                let may_stand = send.record.log == self.id && matches!(send.by.outcome, Outcome::Info(_));
-                if may_stand && !located[number as usize] {
-                    add(send, u64::MAX, false);
+                if !self.log.in_doubt.is_empty() {
+                    located.insert(place.send);
                 }
+            }
+            for send in self.log.in_doubt.iter().filter(|send| !located.contains(send)) {
+                add(self.index.sends.get(*send), u64::MAX, false);
             }
             keys.values_mut().for_each(Key::settle);
             keys

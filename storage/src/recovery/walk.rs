@@ -36,6 +36,7 @@ pub(super) struct LogEnd {
 pub(super) struct Scan<'a> {
     pub(super) dir: &'a Path,
     pub(super) extent_bytes_max: usize,
+    pub(super) window_bytes_max: usize,
     pub(super) scanned_bytes: u64,
     /// Extents seen in the segment that is being scanned.
     pub(super) index: SegmentIndex,
@@ -197,8 +198,9 @@ impl Scan<'_> {
         Ok(Bytes::copy_from_slice(front))
     }
 
-    /// Looks at what lies behind the end of the log, as far as one write could reach: how many bytes up to
-    /// the last that is not zero. A valid extent there proves that what should stand before it was flushed.
+    /// Looks at what lies behind the end of the log, as far as one write could reach, or as a whole window of zeros:
+    /// how many bytes up to the last that is not zero. A valid extent there proves that what should stand before it
+    /// was flushed.
     async fn look_behind(
         &mut self,
         file: &File,
@@ -218,7 +220,11 @@ impl Scan<'_> {
             }
             let skip = if at < end.position { end.position.in_block() } else { 0 };
             let (position, bytes) = (at + file_len(skip), bytes.get(skip..).unwrap_or_default());
-            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            let last = bytes.iter().rposition(|byte| *byte != 0);
+            if last.is_none() && at.0 + file_len(len) >= end.position.0 + file_len(self.window_bytes_max) {
+                break;
+            }
+            if let Some(last) = last {
                 rubbish = position.0 + file_len(last) + 1 - end.position.0;
                 // What stands at the end itself has been judged already.
                 let own = if position == end.position { EXTENT_HEADER_LEN } else { 0 };

@@ -13,7 +13,7 @@ use corrente_protocol::record_batch::{BatchLimits, RecordBatchBuilder, RecordBat
 use corrente_runtime::buffer::BLOCK;
 use corrente_runtime::file::{self, File, OpenOptions, Sync};
 use corrente_runtime::sim::{Node, World, WorldConfig};
-use corrente_storage::{Appended, Log, LogId, NodeLayout, ReadError, Storage, StorageConfig};
+use corrente_storage::{Appended, Health, Log, LogId, NodeLayout, ReadError, Storage, StorageConfig};
 
 pub const EPOCH: LeaderEpoch = LeaderEpoch(1);
 const LIMIT: Duration = Duration::from_secs(600);
@@ -77,6 +77,7 @@ pub async fn open(change: impl FnOnce(&mut StorageConfig)) -> Opened {
     let mut logs = Vec::new();
     for found in layout.logs().to_vec() {
         let (log, _) = storage.open_log(found).await.expect("the log is recovered");
+        assert_eq!(log.health(), Health::Sound);
         logs.push(log);
     }
     storage.checkpoint_now().await.expect("the first checkpoint");

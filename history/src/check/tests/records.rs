@@ -81,6 +81,21 @@ fn what_nobody_sent() {
 }
 
 #[test]
+fn copies_of_a_record_that_the_broker_stamps() {
+    let stamped = |at: usize| {
+        let topic = Topic { partitions: 1, append_time: true, ..Topic::default() };
+        // The first attempt stands at 0, the acknowledged one at 1.
+        let mut found = poll(None, &[(0, 0), (1, 0)]);
+        found.records[at].timestamp_ms -= 7;
+        let story = Story::new(topic).acked(0, 1).told(FINAL, OffsetQuery::Earliest, 0);
+        let story = story.told(FINAL, OffsetQuery::Latest, 2);
+        story.ok(FINAL, Action::Poll(vec![found])).ok(FINAL, Action::Rest)
+    };
+    stamped(0).expect(&[]);
+    stamped(1).expect(&[Class::Phantom]);
+}
+
+#[test]
 fn a_record_read_before_it_was_sent() {
     let story = Story::plain().polled(READER, None, &[(0, 0)]).acked(0, 0).end(0, 1, &[(0, 0)]);
     story.expect(&[Class::Phantom]);

@@ -34,6 +34,17 @@ fn records_deleted_on_demand() {
 }
 
 #[test]
+fn a_deletion_that_was_refused() {
+    let beyond = |before_offset| {
+        let action = Action::DeleteRecords { log: LOG, before_offset, log_start: None };
+        let story = four(Story::plain()).then(ADMIN, refused(RefusalKind::OutOfRange), action);
+        story.end(0, 4, &[(0, 0), (1, 1), (2, 2), (3, 3)])
+    };
+    beyond(5).expect(&[]);
+    beyond(4).expect(&[Class::WrongError]);
+}
+
+#[test]
 fn a_reader_that_is_overtaken_by_the_log_start() {
     let reader = || four(Story::plain()).polled(READER, None, &[(0, 0)]);
     let goes_on = |story: Story| story.polled(READER, Some(3), &[(3, 3)]).end(3, 4, &[(3, 3)]);
