@@ -26,16 +26,13 @@ use corrente_runtime::offload::offload;
 use corrente_runtime::sync::{Budget, Watch};
 use corrente_runtime::timer::now;
 use corrente_storage::{
-    AppendError, Appended, DeleteRecordsError, Fenced, Health, Log, LogPolicy, ReadError,
+    AppendError, Appended, DECOMPRESSED_BATCH_BYTES_MAX, DeleteRecordsError, Fenced, Health, Log, LogPolicy,
+    ReadError,
 };
 
 /// Records of uncompressed batches up to this many bytes are looked at on the shard; that takes less than it does to
 /// ask a worker thread.
 const WALK_HERE_BYTES_MAX: usize = 64 * 1024;
-
-/// A batch for a compacted topic must not decompress to more: compaction would leave it as it is, and readers
-/// refuse it.
-const DECOMPRESSED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A partition that is open on this shard.
 pub struct Partition {
@@ -351,7 +348,7 @@ async fn check_keys(bytes: &Bytes, batches: &[ValidBatch]) -> Result<(), AppendR
     let slices: Vec<Bytes> = batches.iter().map(|batch| bytes.slice(batch.range.clone())).collect();
     let walk = move || {
         slices.iter().enumerate().try_for_each(|(batch, slice)| {
-            record_batch::check_keys(slice, DECOMPRESSED_BYTES_MAX)
+            record_batch::check_keys(slice, DECOMPRESSED_BATCH_BYTES_MAX)
                 .map_err(|error| AppendRefusal::Unkeyed { batch, error })
         })
     };

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use corrente_protocol::compression::Compression;
 use corrente_protocol::ids::Offset;
+use corrente_protocol::record::RecordView;
 use corrente_protocol::record_batch::{
     HEADER_LEN, RecordBatch, RecordBatchHeader, RecordBatches, Retained, retain,
 };
@@ -25,21 +26,25 @@ use corrente_runtime::executor::yield_if_needed;
 use corrente_runtime::file::{self, File, OpenOptions};
 use corrente_runtime::offload::offload;
 use corrente_runtime::random::random_u64;
+use corrente_runtime::sync::Permit;
 
+use crate::DECOMPRESSED_BATCH_BYTES_MAX;
 use crate::error::{AtPath, PathError, ReadError};
 use crate::log::LogInner;
 use crate::policy::CompactionPolicy;
+use crate::position::BLOCK_BYTES;
 use crate::read_ahead::Chunk;
+use crate::reader;
 use crate::retention::remove_segment_files;
 use crate::rewriter::{Rewrite, Rewriter, Unborn};
-use crate::segment::{RewrittenBy, Segment};
+use crate::segment::{RewrittenBy, Segment, unborn_name};
 use crate::segment_reader::{Place, SegmentReader};
 use crate::writer;
 use key_map::{Full, KeyMap};
 pub(crate) use plan::{Due, due};
 
-/// The most that one batch may hold when it is decompressed; a larger one is left as it is.
-const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Records looked at between two chances for others to run.
+const RECORDS_A_STEP: usize = 256;
 
 /// What one compaction did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,21 +64,23 @@ pub(crate) enum CompactError {
     Io(#[from] PathError),
     #[error("the log was closed")]
     Closed,
+    #[error("segments of the log were removed meanwhile")]
+    Changed,
+    #[error("the drive has {available} bytes left, {reserve} are reserved")]
+    NoRoom { available: u64, reserve: u64 },
 }
 
-/// Compacts what is due, if anything is.
+/// Compacts what is due, if anything is and nobody is at it already.
 pub(crate) async fn compact(log: &Rc<LogInner>, now_ms: i64) -> Result<Compacted, CompactError> {
     let mut done = Compacted::default();
     let Some(policy) = log.policy.get().compaction else { return Ok(done) };
-    let _turn = log.upkeep.acquire(1).await;
-    if !log.takes_upkeep() {
-        return Ok(done);
-    }
-    if log.state.borrow().is_aged(now_ms, policy.max_lag_ms) {
+    let Some(_alone) = log.compacting.try_acquire(1) else { return Ok(done) };
+    let overdue = log.state.borrow().is_aged(now_ms, policy.max_lag_ms);
+    if overdue && log.takes_upkeep() && log.drive.take(BLOCK_BYTES).await.is_ok() {
         writer::seal_active(log);
     }
     let due_now = || plan::due(&log.state.borrow(), &policy, now_ms, log.settled_end.get());
-    let mut due = due_now();
+    let mut due = due_now().filter(|_| log.takes_upkeep());
     // What is appended meanwhile is left to the next time: other logs wait.
     let end = due.map_or(Offset::ZERO, |due| due.end);
     while let Some(part) = due.filter(|due| due.dirty_start < end) {
@@ -94,15 +101,17 @@ async fn compact_once(
     due: Due,
 ) -> Result<Compacted, CompactError> {
     let seed = random_u64();
+    let dirty_start = due.dirty_start;
     let keys_of =
-        |parts, part| KeyMap::new(seed, log.shard.config.compaction_bytes, due.dirty_start, parts, part);
+        |parts, part| KeyMap::new(seed, log.shard.config.compaction_bytes, dirty_start, parts, part);
     let mut keys = keys_of(1, 0);
     read_keys(log, &mut keys, due.end).await?;
-    if keys.end() > due.dirty_start {
-        return Pass { log, policy, now_ms, keys, by: RewrittenBy::Compaction }.rewrite_all().await;
+    if keys.end() > dirty_start {
+        let pass = Pass { log, policy, now_ms, keys, dirty_start, is_last: true };
+        return pass.rewrite_all().await;
     }
-    // Not even one segment's keys fit: they are taken in parts, each of which rewrites everything once.
-    let end = segment_end(log, &segments_within(log, due.dirty_start, due.end)[0]);
+    // Not even one segment's keys fit: they are taken in parts, each of which goes through everything once.
+    let end = segment_end(log, &segments_within(log, dirty_start, due.end)[0]);
     let mut done = Compacted::default();
     let (mut parts, mut part) = (2_u64, 0);
     while part < parts {
@@ -114,8 +123,8 @@ async fn compact_once(
             continue;
         }
         part += 1;
-        let by = if part == parts { RewrittenBy::Compaction } else { RewrittenBy::PartOfCompaction };
-        let pass = Pass { log, policy, now_ms, keys, by }.rewrite_all().await?;
+        let pass =
+            Pass { log, policy, now_ms, keys, dirty_start, is_last: part == parts }.rewrite_all().await?;
         done.bytes_before = done.bytes_before.max(pass.bytes_before);
         done.bytes_after = pass.bytes_after;
     }
@@ -125,6 +134,7 @@ async fn compact_once(
 /// Takes note of every key from the map's start on, segment by segment, as long as whole ones fit.
 async fn read_keys(log: &Rc<LogInner>, keys: &mut KeyMap, end: Offset) -> Result<(), CompactError> {
     for segment in segments_within(log, keys.end(), end) {
+        let _turn = turn_for(log, &[segment]).await?;
         let mut scan = SegmentScan::open(log, segment).await?;
         while let Some(chunk) = scan.next().await? {
             if note_chunk(keys, chunk).await == Err(Full) {
@@ -136,18 +146,36 @@ async fn read_keys(log: &Rc<LogInner>, keys: &mut KeyMap, end: Offset) -> Result
     Ok(())
 }
 
+/// The turn for upkeep of the log, as long as it still has these segments. It is given up between any two steps:
+/// whoever deletes records waits for one step alone.
+async fn turn_for(log: &Rc<LogInner>, segments: &[Segment]) -> Result<Permit, CompactError> {
+    let turn = log.upkeep.acquire(1).await;
+    if !log.takes_upkeep() {
+        return Err(CompactError::Closed);
+    }
+    if !segments.iter().all(|segment| reader::is_current(log, segment)) {
+        return Err(CompactError::Changed);
+    }
+    Ok(turn)
+}
+
 async fn note_chunk(keys: &mut KeyMap, chunk: &Chunk) -> Result<(), Full> {
     for stretch in &chunk.stretches {
         for batch in RecordBatches::new(stretch.batches.clone()).map_while(Result::ok) {
             // What cannot be read supersedes nothing.
+            if batch.header().attributes.is_control() {
+                continue;
+            }
             let Ok(batch) = decompressed(batch).await else { continue };
-            let Ok(records) = batch.records(BATCH_BYTES_MAX) else { continue };
-            for record in records.map_while(Result::ok) {
+            let Ok(records) = batch.records(DECOMPRESSED_BATCH_BYTES_MAX) else { continue };
+            for (count, record) in records.map_while(Result::ok).enumerate() {
                 if let Some(key) = &record.key {
                     keys.note(key, record.offset)?;
                 }
+                if count % RECORDS_A_STEP == 0 {
+                    yield_if_needed().await;
+                }
             }
-            yield_if_needed().await;
         }
     }
     Ok(())
@@ -158,28 +186,39 @@ async fn decompressed(batch: RecordBatch) -> Result<RecordBatch, ()> {
     if batch.header().attributes.compression() == Ok(Compression::None) {
         return Ok(batch);
     }
-    offload(move || batch.decompressed(BATCH_BYTES_MAX).map_err(|_| ())).await
+    offload(move || batch.decompressed(DECOMPRESSED_BATCH_BYTES_MAX).map_err(|_| ())).await
 }
 
-/// One rewriting of everything up to the end of what a map knows.
+/// One walk through everything up to the end of what a map knows.
 struct Pass<'a> {
     log: &'a Rc<LogInner>,
     policy: CompactionPolicy,
     now_ms: i64,
     keys: KeyMap,
-    by: RewrittenBy,
+    /// Everything below is clean, and stays so.
+    dirty_start: Offset,
+    /// What was dirty is clean after it.
+    is_last: bool,
 }
 
 impl Pass<'_> {
     async fn rewrite_all(&self) -> Result<Compacted, CompactError> {
         let mut done = Compacted::default();
         let segments = segments_within(self.log, Offset::ZERO, self.keys.end());
-        for group in plan::groups(&segments, self.log.policy.get().segment_bytes) {
-            let clean = matches!(&group[..], [only] if only.rewritten.is_some_and(|own| own.by == self.by));
-            if clean && !self.changes(group[0]).await? {
+        let (clean, dirty): (Vec<Segment>, Vec<Segment>) =
+            segments.into_iter().partition(|segment| segment.base_offset < self.dirty_start);
+        let segment_bytes = self.log.policy.get().segment_bytes;
+        let by = if self.is_last { RewrittenBy::Compaction } else { RewrittenBy::PartOfCompaction };
+        let groups =
+            plan::groups(&clean, segment_bytes).into_iter().map(|group| (group, RewrittenBy::Compaction));
+        let groups = groups.chain(plan::groups(&dirty, segment_bytes).into_iter().map(|group| (group, by)));
+        for (group, by) in groups {
+            let _turn = turn_for(self.log, &group).await?;
+            let is_so = matches!(&group[..], [only] if only.rewritten.is_some_and(|own| own.by == by));
+            if is_so && !self.changes(group[0]).await? {
                 continue;
             }
-            let unborn = self.rewrite(&group).await?;
+            let unborn = self.rewrite(&group, by).await?;
             done.bytes_before += group.iter().map(|segment| segment.end_position.0).sum::<u64>();
             done.bytes_after += unborn.segment.end_position.0;
             adopt(self.log, &group, unborn).await?;
@@ -203,11 +242,25 @@ impl Pass<'_> {
         Ok(false)
     }
 
-    async fn rewrite(&self, group: &[Segment]) -> Result<Unborn, CompactError> {
+    /// A new segment from old ones. What was begun of it and cannot be finished goes at once.
+    async fn rewrite(&self, group: &[Segment], by: RewrittenBy) -> Result<Unborn, CompactError> {
+        let bytes = group.iter().map(|segment| segment.end_position.0).sum();
+        if let Err(full) = self.log.drive.take(bytes).await {
+            return Err(CompactError::NoRoom { available: full.available, reserve: full.reserve });
+        }
+        let rewritten = self.rewrite_into_file(group, by).await;
+        if rewritten.is_err() {
+            // It may not even have been made.
+            let _ = file::remove_file(&self.log.dir.join(unborn_name(group[0].base_offset))).await;
+        }
+        rewritten
+    }
+
+    async fn rewrite_into_file(&self, group: &[Segment], by: RewrittenBy) -> Result<Unborn, CompactError> {
         let (first, last) = (group[0], group[group.len() - 1]);
         let rewrite = Rewrite {
             log: self.log.id,
-            by: self.by,
+            by,
             base_offset: first.base_offset,
             previous: first.previous,
             epoch: first.epoch_before,
@@ -275,12 +328,13 @@ impl Pass<'_> {
         let retention = i64::try_from(self.policy.delete_retention_ms).unwrap_or(i64::MAX);
         let horizon_ms = self.now_ms.saturating_add(retention);
         let plain = decompressed(batch.clone()).await.ok()?;
-        let keep = |record: &corrente_protocol::record::RecordView| match &record.key {
+        let keep = |record: &RecordView| match &record.key {
             Some(key) if self.keys.supersedes(key, record.offset) => false,
-            Some(_) => record.value.is_some() || !tombstones_go,
+            // What it deletes is of its own part of the keys, and goes in this very pass.
+            Some(key) => record.value.is_some() || !tombstones_go || !self.keys.is_of_its_part(key),
             None => true,
         };
-        let retained = retain(&plain, BATCH_BYTES_MAX, horizon_ms, keep).ok()?;
+        let retained = retain(&plain, DECOMPRESSED_BATCH_BYTES_MAX, horizon_ms, keep).ok()?;
         let Retained::Changed(bytes) = retained else { return Some(Retained::Unchanged) };
         if !compressed {
             return Some(Retained::Changed(bytes));

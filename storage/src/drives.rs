@@ -184,27 +184,14 @@ impl Drive {
     }
 }
 
-/// Whether the drive itself is the trouble, and not a name, a right or the room.
+/// Whether the drive itself is the trouble, and not a name, a right, the room, or what this process may have.
 pub(crate) fn tells_of_a_failed_drive(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    let of_us = [
-        Kind::NotFound,
-        Kind::PermissionDenied,
-        Kind::AlreadyExists,
-        Kind::WouldBlock,
-        Kind::NotADirectory,
-        Kind::IsADirectory,
-        Kind::DirectoryNotEmpty,
-        Kind::StorageFull,
-        Kind::QuotaExceeded,
-        Kind::InvalidInput,
-        Kind::InvalidData,
-        Kind::InvalidFilename,
-        Kind::OutOfMemory,
-        Kind::Unsupported,
-        Kind::Interrupted,
-    ];
-    !of_us.contains(&error.kind())
+    /// EIO, ENXIO, ENODEV, EROFS, ETIMEDOUT, EREMOTEIO, ENODATA, EBADMSG, EUCLEAN, ESHUTDOWN.
+    const OF_THE_DRIVE: [i32; 10] = [5, 6, 19, 30, 110, 121, 61, 74, 117, 108];
+    match error.raw_os_error() {
+        Some(code) => OF_THE_DRIVE.contains(&code),
+        None => matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::TimedOut),
+    }
 }
 
 #[cfg(test)]
@@ -215,7 +202,7 @@ mod tests {
     fn a_drive_s_error_is_told_from_ours() {
         assert!(tells_of_a_failed_drive(&io::Error::from_raw_os_error(5)));
         assert!(tells_of_a_failed_drive(&io::ErrorKind::ReadOnlyFilesystem.into()));
-        for ours in [2, 13, 17, 28] {
+        for ours in [2, 13, 17, 24, 28] {
             assert!(!tells_of_a_failed_drive(&io::Error::from_raw_os_error(ours)), "{ours}");
         }
     }

@@ -20,6 +20,7 @@ use crate::error::{AtPath, OpenError, PathError};
 use crate::identity::{IDENTITY_LEN, Identity};
 use crate::log::LogId;
 use crate::pool;
+use crate::segment::{FileName, parse_name};
 use crate::storage::remove_log_dir;
 
 /// What a log's directory is called while it is removed.
@@ -266,6 +267,20 @@ async fn find_logs(
             found => found?,
         };
         for id in found {
+            // A drive failed while the log was made on it, and another took its place.
+            if let Some(other) = logs.get(&id)
+                && !has_segments(&log_dir(dir, id)).await?
+            {
+                tracing::warn!(log = %id, dir = %dir.display(), kept_in = other.dir_index, "a log that was never made is removed");
+                remove_log_dir(&log_dir(dir, id)).await?;
+                continue;
+            }
+            if let Some(other) = logs.get(&id)
+                && !has_segments(&log_dir(&data_dirs[other.dir_index], id)).await?
+            {
+                remove_log_dir(&log_dir(&data_dirs[other.dir_index], id)).await?;
+                logs.remove(&id);
+            }
             if let Some(other) = logs.get(&id) {
                 let first = data_dirs[other.dir_index].clone();
                 return Err(OpenError::DuplicateLog { log: id, first, second: dir.clone() });
@@ -275,6 +290,11 @@ async fn find_logs(
         }
     }
     Ok(logs)
+}
+
+async fn has_segments(dir: &Path) -> Result<bool, OpenError> {
+    let entries = file::read_dir(dir).await.at(dir)?;
+    Ok(entries.iter().any(|entry| matches!(parse_name(&entry.name), FileName::Segment(_))))
 }
 
 /// The logs in a data directory, which is left without a pool.

@@ -6,6 +6,10 @@
 //! truncates what was known to be flushed, and never tries a failed write again. docs/FORMAT.md draws every
 //! byte it writes.
 
+/// The most that a batch may hold when it is decompressed, in bytes: compaction leaves a larger one as it is, and a
+/// look-up by timestamp tells its first offset.
+pub const DECOMPRESSED_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 mod checkpoint;
 mod checkpointer;
 mod checkpoints;

@@ -77,6 +77,10 @@ pub(crate) struct LogInner {
     pub(crate) settled_end: Cell<Offset>,
     /// Held by whoever removes or rewrites segments: one at a time.
     pub(crate) upkeep: Budget,
+    /// Held by the one who compacts.
+    pub(crate) compacting: Budget,
+    /// Compaction failed, and is not tried before.
+    pub(crate) compaction_rests_until: Cell<Instant>,
     /// Held by the append that gathers next: first come, first served.
     turn: Budget,
     /// Held by whoever opens a segment by its name, or gives another file that name.
@@ -152,6 +156,8 @@ impl Log {
             policy: Cell::new(LogPolicy::keep_all(shard.config.segment_bytes)),
             settled_end: Cell::new(Offset::ZERO),
             upkeep: Budget::new(1),
+            compacting: Budget::new(1),
+            compaction_rests_until: Cell::new(Instant::from_nanos(0)),
             id,
             dir,
             shard,
@@ -213,7 +219,7 @@ impl Log {
         }
         let _turn = inner.turn.acquire(1).await;
         if !inner.policy.get().uses_reserve {
-            inner.drive.take(file_len(bytes.len())).await?;
+            inner.take_room(file_len(bytes.len())).await?;
         }
         loop {
             let room = inner.room.wait();
@@ -383,7 +389,26 @@ impl LogInner {
         Ok(Appended { base_offset, end_offset, append_time_ms })
     }
 
-    /// Whether segments of it may be removed or rewritten.
+    /// Takes room for an append; files that wait for their next life are given up for it.
+    async fn take_room(&self, len: u64) -> Result<(), AppendError> {
+        let Err(full) = self.drive.take(len).await else { return Ok(()) };
+        match self.shard.pool.drain(self.drive.path()).await {
+            Ok(freed) if freed > 0 => {
+                self.drive.look().await.map_err(|_| AppendError::from(full))?;
+                Ok(self.drive.take(len).await?)
+            }
+            _ => Err(full.into()),
+        }
+    }
+
+    /// Whether segments of it may be removed. A log that is fenced takes no more records, and may be what fills the
+    /// drive.
+    pub(crate) fn takes_removals(&self) -> bool {
+        let state = self.state.borrow();
+        state.quarantined.is_none() && !state.closed
+    }
+
+    /// Whether segments of it may be rewritten as well.
     pub(crate) fn takes_upkeep(&self) -> bool {
         let state = self.state.borrow();
         state.fenced.is_none() && state.quarantined.is_none() && !state.closed

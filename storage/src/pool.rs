@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use corrente_runtime::file;
+use corrente_runtime::file::{self, File, OpenOptions};
 use corrente_runtime::random::random_u64;
 
 use crate::error::{AtPath, PathError};
@@ -16,6 +16,9 @@ use crate::layout::topics_dir;
 
 /// Files shorter than this are not worth keeping.
 const LEN_MIN: u64 = 1024 * 1024;
+/// Of longer files than this the rest goes: many segments begin well rather than one whole, and a start has no more
+/// than this to look through.
+const LEN_MAX: u64 = 16 * 1024 * 1024;
 
 /// Where the files of a data directory wait.
 pub(crate) fn pool_dir(data_dir: &Path) -> PathBuf {
@@ -47,9 +50,16 @@ impl Pool {
     /// It is offered to others only once the directory has durably forgotten it: under its old name, after a crash,
     /// it would be taken for a damaged segment. Not cancel-safe: dropped, it may leave the file unused until a start.
     pub(crate) async fn retire(&self, data_dir: &Path, path: &Path, len: u64) -> Result<(), PathError> {
-        if len < LEN_MIN || self.bytes.get() + len > self.bytes_max {
+        let kept = len.min(LEN_MAX);
+        if kept < LEN_MIN || self.bytes.get() + kept > self.bytes_max {
             return file::remove_file(path).await.at(path);
         }
+        if len > kept {
+            let file = File::open(path, OpenOptions::READ_WRITE).await.at(path)?;
+            file.set_len(kept).await.at(path)?;
+            file.close().await.at(path)?;
+        }
+        let len = kept;
         let dir = pool_dir(data_dir);
         file::create_dir_all(&dir).await.at(&dir)?;
         let pooled = dir.join(format!("{:016x}", random_u64()));
@@ -73,12 +83,14 @@ impl Pool {
         Some(pooled.path)
     }
 
-    /// Gives all of one data directory back to the disk.
-    pub(crate) async fn drain(&self, data_dir: &Path) -> Result<(), PathError> {
+    /// Gives all of one data directory back to the disk; says how many files that were.
+    pub(crate) async fn drain(&self, data_dir: &Path) -> Result<usize, PathError> {
+        let mut drained = 0;
         while let Some(path) = self.take(&topics_dir(data_dir)) {
             file::remove_file(&path).await.at(&path)?;
+            drained += 1;
         }
-        Ok(())
+        Ok(drained)
     }
 }
 

@@ -12,10 +12,10 @@ use corrente_protocol::ids::Offset;
 use corrente_runtime::file;
 
 use crate::error::{AtPath, DeleteRecordsError, PathError};
-use crate::extent::NO_TIMESTAMP;
 use crate::log::{LogInner, State};
 use crate::log_start;
 use crate::policy::LogPolicy;
+use crate::position::BLOCK_BYTES;
 use crate::segment::{FIRST_EXTENT, Segment, index_name};
 use crate::writer;
 
@@ -55,18 +55,20 @@ pub(crate) fn expired(state: &State, policy: &LogPolicy, now_ms: i64, settled_en
 
 fn is_too_old(segment: &Segment, policy: &LogPolicy, now_ms: i64) -> bool {
     let Some(retention_ms) = policy.retention_ms else { return false };
-    let age = now_ms.saturating_sub(segment.max_timestamp_ms);
-    segment.max_timestamp_ms != NO_TIMESTAMP && u64::try_from(age).is_ok_and(|age| age > retention_ms)
+    // Without a timestamp of the records' own, the segment's counts.
+    let latest_ms = if segment.max_timestamp_ms < 0 { segment.created_ms } else { segment.max_timestamp_ms };
+    let age = now_ms.saturating_sub(latest_ms);
+    u64::try_from(age).is_ok_and(|age| age > retention_ms)
 }
 
 /// Removes what the log's policy no longer keeps.
 pub(crate) async fn enforce(log: &Rc<LogInner>, now_ms: i64) -> Result<(), PathError> {
     let _turn = log.upkeep.acquire(1).await;
-    if !log.takes_upkeep() {
+    if !log.takes_removals() {
         return Ok(());
     }
     let wanted = expired(&log.state.borrow(), &log.policy.get(), now_ms, log.settled_end.get());
-    if wanted.seal_active {
+    if wanted.seal_active && log.takes_upkeep() && log.drive.take(BLOCK_BYTES).await.is_ok() {
         writer::seal_active(log);
     }
     if wanted.log_start_offset > log.state.borrow().log_start_offset {
@@ -80,7 +82,7 @@ pub(crate) async fn enforce(log: &Rc<LogInner>, now_ms: i64) -> Result<(), PathE
 /// start at either offset.
 pub(crate) async fn delete_before(log: &Rc<LogInner>, offset: Offset) -> Result<Offset, DeleteRecordsError> {
     let _turn = log.upkeep.acquire(1).await;
-    if !log.takes_upkeep() {
+    if !log.takes_removals() {
         return Err(DeleteRecordsError::Unavailable { reason: log.why_no_upkeep() });
     }
     let (start, end) = (log.state.borrow().log_start_offset, log.settled_end.get());

@@ -111,7 +111,9 @@ impl Rewriter {
         let (front, base) = (&self.front, self.end_offset);
         let capacity = self.window_bytes_max.max(batch.len());
         let window = self.window.get_or_insert_with(|| Window::new(front, base, epoch, capacity));
-        window.gather(batch, end, header.max_timestamp_ms);
+        // A batch without records has no timestamp, whatever it had before.
+        let latest_ms = if header.record_count == 0 { NO_TIMESTAMP } else { header.max_timestamp_ms };
+        window.gather(batch, end, latest_ms);
         self.end_offset = end;
         Ok(())
     }

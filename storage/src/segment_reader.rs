@@ -11,7 +11,9 @@ use corrente_runtime::executor::{Queue, spawn_in, yield_if_needed};
 use corrente_runtime::file::{self, File, OpenOptions};
 
 use crate::error::{AtPath, ReadError};
-use crate::extent::{EXTENT_ALIGN, EXTENT_HEADER_LEN, ExtentFault, ExtentHeader, NO_TIMESTAMP};
+use crate::extent::{
+    EXTENT_ALIGN, EXTENT_HEADER_LEN, ExtentFault, ExtentHeader, NO_TIMESTAMP, UNKNOWN_TIMESTAMP,
+};
 use crate::log::LogInner;
 use crate::position::{BLOCK_BYTES, FilePosition, buffer_len};
 use crate::read_ahead::Chunk;
@@ -328,7 +330,11 @@ impl SegmentReader<'_> {
                     latest = latest.max(header.max_timestamp_ms);
                     position = header.next_position(position);
                 }
-                Err(_) => position = self.next_header(position).await?,
+                Err(_) => {
+                    // What is behind could be as late as anything: nobody may step over this place.
+                    latest = UNKNOWN_TIMESTAMP;
+                    position = self.next_header(position).await?;
+                }
             }
         }
         let log = self.log.clone();

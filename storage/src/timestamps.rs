@@ -6,18 +6,19 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use corrente_protocol::ids::{LeaderEpoch, Offset};
+use corrente_protocol::record::RecordView;
 use corrente_protocol::record_batch::{RecordBatch, RecordBatches};
+use corrente_runtime::offload::offload;
 
+use crate::DECOMPRESSED_BATCH_BYTES_MAX;
 use crate::error::ReadError;
 use crate::extent::{ExtentHeader, NO_TIMESTAMP, UNKNOWN_TIMESTAMP};
 use crate::log::LogInner;
 use crate::reader;
 use crate::segment::Segment;
 use crate::segment_reader::{Place, SegmentReader, open};
-
-/// The most that a batch may hold when it is decompressed; of a larger one the first offset is told.
-const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A record found by its timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(crate) async fn first_at(
             Ok(Some(found)) => return Ok(Some(found)),
             Ok(None) => from = end_offset,
             // It was removed or rewritten meanwhile: the log is asked again.
+            Err(ReadError::OutOfRange { .. }) => {}
             Err(_) if !reader::is_current(log, &segment) => {}
             Err(error) => return Err(error),
         }
@@ -114,11 +116,16 @@ async fn latest_of_part(
 ) -> Result<i64, ReadError> {
     let from = extent.base_offset.max(start);
     let batches = reader::read(log, from, up_to.min(extent.end_offset), extent.body_len as usize).await?;
+    Ok(offload(move || latest_among(batches, start, up_to)).await)
+}
+
+fn latest_among(batches: Vec<Bytes>, start: Offset, up_to: Offset) -> i64 {
     let batches = batches.into_iter().flat_map(RecordBatches::new).map_while(Result::ok);
-    let records =
-        batches.filter_map(|batch| batch.records(BATCH_BYTES_MAX).ok()).flatten().map_while(Result::ok);
-    let readable = records.filter(|record| record.offset >= start && record.offset < up_to);
-    Ok(readable.map(|record| record.timestamp_ms).max().unwrap_or(NO_TIMESTAMP))
+    let records = batches.filter_map(|batch| batch.records(DECOMPRESSED_BATCH_BYTES_MAX).ok());
+    let readable = records
+        .flat_map(|records| records.map_while(Result::ok))
+        .filter(|record| record.offset >= start && record.offset < up_to);
+    readable.map(|record| record.timestamp_ms).max().unwrap_or(NO_TIMESTAMP)
 }
 
 /// The first segment at or beyond `from` that may hold such a record, and where it ends. What lay before the first one
@@ -183,10 +190,14 @@ async fn first_in_extent(
         let batches = reader::read(log, next, up_to, extent.body_len as usize).await?;
         let before = next;
         for batch in batches.into_iter().flat_map(RecordBatches::new).map_while(Result::ok) {
-            if let Some(found) = first_in_batch(&batch, at_ms, start) {
+            next = batch.header().end_offset();
+            if batch.header().max_timestamp_ms < at_ms {
+                continue;
+            }
+            // What it takes to look inside is up to a stranger.
+            if let Some(found) = offload(move || first_in_batch(&batch, at_ms, start)).await {
                 return Ok(Some(found));
             }
-            next = batch.header().end_offset();
         }
         if next == before {
             // The rest of it goes on beyond what may be read.
@@ -198,17 +209,12 @@ async fn first_in_extent(
 
 fn first_in_batch(batch: &RecordBatch, at_ms: i64, start: Offset) -> Option<TimestampedOffset> {
     let header = batch.header();
-    if header.max_timestamp_ms < at_ms {
-        return None;
-    }
     let leader_epoch = header.leader_epoch;
-    let Ok(records) = batch.records(BATCH_BYTES_MAX) else {
+    let Ok(records) = batch.records(DECOMPRESSED_BATCH_BYTES_MAX) else {
         let offset = header.base_offset.max(start);
         return Some(TimestampedOffset { offset, timestamp_ms: header.max_timestamp_ms, leader_epoch });
     };
-    let late = |record: &corrente_protocol::record::RecordView| {
-        record.timestamp_ms >= at_ms && record.offset >= start
-    };
+    let late = |record: &RecordView| record.timestamp_ms >= at_ms && record.offset >= start;
     let record = records.map_while(Result::ok).find(late)?;
     Some(TimestampedOffset { offset: record.offset, timestamp_ms: record.timestamp_ms, leader_epoch })
 }

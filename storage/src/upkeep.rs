@@ -1,9 +1,11 @@
 //! What a shard does for its logs from time to time: retention, compaction.
 //!
-//! One task, in the background queue, one log at a time. It holds the storage weakly and ends with it.
+//! Two tasks in the background queue, so that a long compaction holds no retention up; each takes one log at a time,
+//! holds the storage weakly and ends with it.
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use corrente_runtime::executor::{Queue, spawn_in, yield_if_needed};
 use corrente_runtime::timer;
@@ -12,6 +14,9 @@ use crate::compaction::{self, CompactError};
 use crate::log::Log;
 use crate::retention;
 use crate::storage::Storage;
+
+/// What cannot be compacted now, for damage or want of room, will hardly be so in a moment.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(600);
 
 /// What upkeep has done since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,39 +30,59 @@ pub struct UpkeepCounters {
 }
 
 pub(crate) fn start(storage: &Rc<Storage>) {
-    spawn_in(Queue::Background, run(Rc::downgrade(storage), storage.config().upkeep_interval)).detach();
+    let every = storage.config().upkeep_interval;
+    spawn_in(Queue::Background, run(Rc::downgrade(storage), every, Work::Retention)).detach();
+    spawn_in(Queue::Background, run(Rc::downgrade(storage), every, Work::Compaction)).detach();
 }
 
-async fn run(storage: Weak<Storage>, every: std::time::Duration) {
+#[derive(Clone, Copy)]
+enum Work {
+    Retention,
+    Compaction,
+}
+
+/// Ends with the storage.
+async fn run(storage: Weak<Storage>, every: Duration, work: Work) {
     loop {
         timer::sleep(every).await;
         let Some(storage) = storage.upgrade() else { return };
         if storage.is_closed() {
             return;
         }
-        round(&storage).await;
+        match work {
+            Work::Retention => enforce_retention(&storage).await,
+            Work::Compaction => compact_dirty(&storage).await,
+        }
     }
 }
 
-/// Looks at every log once: retention first, then compaction, the dirtiest log before the others.
+/// Looks at every log once.
 pub(crate) async fn round(storage: &Storage) {
-    let counters = storage.upkeep_counters();
-    let mut dirty = Vec::new();
+    enforce_retention(storage).await;
+    compact_dirty(storage).await;
+}
+
+async fn enforce_retention(storage: &Storage) {
     for log in storage.logs() {
-        let now_ms = timer::wall_clock_ms();
-        if let Err(error) = retention::enforce(&log.0, now_ms).await {
+        if let Err(error) = retention::enforce(&log.0, timer::wall_clock_ms()).await {
             tracing::error!(log = %log.id(), %error, "retention could not remove what is no longer kept");
-            count_failure(counters);
-        }
-        if log.policy().compaction.is_some() {
-            dirty.push((dirtiness(&log, now_ms), log));
+            count_failure(storage.upkeep_counters());
         }
         yield_if_needed().await;
     }
-    dirty.sort_by_key(|(dirty_ppm, _)| std::cmp::Reverse(*dirty_ppm));
     storage.give_back_pools().await;
+}
+
+/// The dirtiest log before the others.
+async fn compact_dirty(storage: &Storage) {
+    let now_ms = timer::wall_clock_ms();
+    let compacted = storage.logs().into_iter().filter(|log| log.policy().compaction.is_some());
+    let mut dirty: Vec<(u64, Log)> = compacted.map(|log| (dirtiness(&log, now_ms), log)).collect();
+    dirty.sort_by_key(|(dirty_ppm, _)| std::cmp::Reverse(*dirty_ppm));
     for (_, log) in dirty {
-        compact(&log, counters).await;
+        if log.0.compaction_rests_until.get() <= timer::now() {
+            compact(&log, storage.upkeep_counters()).await;
+        }
     }
 }
 
@@ -80,9 +105,10 @@ async fn compact(log: &Log, counters: &Cell<UpkeepCounters>) {
                 tracing::info!(log = %log.id(), ?done, "compacted");
             }
         }
-        Err(CompactError::Closed) => {}
+        Err(CompactError::Closed | CompactError::Changed) => {}
         Err(error) => {
-            tracing::error!(log = %log.id(), %error, "the log could not be compacted");
+            tracing::error!(log = %log.id(), %error, "the log could not be compacted; it is tried again in ten minutes");
+            log.0.compaction_rests_until.set(timer::now() + REST_AFTER_FAILURE);
             count_failure(counters);
         }
     }

@@ -403,6 +403,9 @@ async fn open_unborn(
 
 /// Puts a sealed segment's index beside it. Only a help: without it the index is rebuilt when first needed.
 pub(crate) async fn write_index(log: Rc<LogInner>, segment: Segment, index: SegmentIndex) {
+    if !log.takes_upkeep() {
+        return;
+    }
     let path = log.dir.join(index_name(segment.base_offset));
     let content = index.encode(segment.nonce, segment.end_position).to_vec();
     if let Err(error) = file::write_small(&path, content).await {

@@ -161,6 +161,73 @@ fn a_tombstone_stays_for_its_time_and_goes_after_it() {
     });
 }
 
+/// Keys are taken in parts, and a stop comes between two of them: the tombstone's horizon, stamped by then, passes
+/// before the part that its key is in has its turn.
+#[test]
+fn a_deleted_key_never_comes_back() {
+    let mut interrupted = 0;
+    for seed in 0..24 {
+        let (world, node) = world(500 + seed);
+        let little = |config: &mut StorageConfig| config.compaction_bytes = 104 * 8;
+        run(&world, &node, move || async move {
+            let (opened, log) = open_one(little).await;
+            for n in 0..20 {
+                let key = format!("key-{n}");
+                append_settled(
+                    &log,
+                    &keyed_batch(Compression::None, &[(&key, Some("old"), wall_clock_ms())]),
+                )
+                .await;
+                append_settled(&log, &keyed_batch(Compression::None, &[(&key, None, wall_clock_ms())])).await;
+            }
+            for _ in 0..80 {
+                let filler = format!("{:>1000}", 7);
+                append_settled(
+                    &log,
+                    &keyed_batch(Compression::None, &[("filler", Some(&filler), wall_clock_ms())]),
+                )
+                .await;
+            }
+            opened.storage.close().await.unwrap();
+        });
+        node.spawn(move || async move {
+            let (opened, log) = open_one(little).await;
+            log.set_policy(compacted());
+            log.settle(log.flushed_offset());
+            opened.storage.upkeep_now().await;
+            timer::sleep(Duration::from_secs(1)).await;
+        })
+        .detach();
+        world.run_for(Duration::from_micros(8_000 + seed * 1_500));
+        node.crash();
+        interrupted += run(&world, &node, move || async move {
+            timer::sleep(Duration::from_secs(120)).await;
+            let (opened, log) = open_one(little).await;
+            let stamped = tombstones(&log).await > 0;
+            log.set_policy(compacted());
+            log.settle(log.flushed_offset());
+            opened.storage.upkeep_now().await;
+            timer::sleep(Duration::from_secs(120)).await;
+            opened.storage.upkeep_now().await;
+            let mut last: BTreeMap<String, Seen> = BTreeMap::new();
+            for record in read_seen(&log, Offset(0), 5000).await.unwrap() {
+                last.insert(record.key.clone(), record);
+            }
+            last.remove("filler");
+            assert!(last.values().all(|record| record.value.is_none()), "came back: {last:?}");
+            u32::from(stamped)
+        });
+    }
+    assert!(interrupted > 3, "only {interrupted} compactions were interrupted between two parts");
+}
+
+/// Tombstones whose batch says until when they stay.
+async fn tombstones(log: &Log) -> usize {
+    let chunks = log.read(Offset(0), log.flushed_offset(), 1 << 20).await.unwrap();
+    let batches = chunks.into_iter().flat_map(corrente_protocol::record_batch::RecordBatches::new);
+    batches.map(|batch| batch.unwrap()).filter(|batch| batch.header().delete_horizon_ms().is_some()).count()
+}
+
 #[test]
 fn a_young_part_is_left_alone_and_an_old_one_does_not_wait() {
     let (world, node) = world(10);

@@ -165,3 +165,28 @@ fn a_drive_that_dies_under_way_fences_its_own_logs_alone() {
     });
     drop(kept);
 }
+
+#[test]
+fn what_a_failed_drive_has_of_a_log_that_was_never_made_is_no_second_log() {
+    let (world, node) = world(4);
+    run(&world, &node, || async {
+        let two = open_two().await;
+        for partition in 0..2 {
+            let log = two.storage.place_log(log_id(partition)).await.unwrap();
+            try_append(&log, 500).await.unwrap();
+        }
+        for (other, log) in [("/second", &two.storage.logs()[0]), ("/data", &two.storage.logs()[1])] {
+            let beside =
+                Path::new(other).join(log.dir().strip_prefix(log.dir().ancestors().nth(3).unwrap()).unwrap());
+            corrente_runtime::file::create_dir_all(&beside).await.unwrap();
+        }
+        two.storage.close().await.unwrap();
+    });
+    run(&world, &node, || async {
+        let two = open_two().await;
+        assert_eq!(two.logs.len(), 2);
+        for log in &two.logs {
+            assert_eq!(read_all(log, 1000).await.len(), 1);
+        }
+    });
+}

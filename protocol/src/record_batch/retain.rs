@@ -43,31 +43,34 @@ pub fn retain(
     mut keep: impl FnMut(&RecordView) -> bool,
 ) -> Result<Retained, RetainError> {
     let header = *batch.header();
+    // What stays is noted, not held: a record takes far more in memory than the seven bytes it may take here.
     let mut kept = Vec::new();
-    let mut dropped = false;
+    let mut latest = None;
     let mut tombstones = false;
     for record in batch.records(len_max)? {
         let record = record?;
-        if keep(&record) {
+        let stays = keep(&record);
+        kept.push(stays);
+        if stays {
             tombstones |= record.value.is_none();
-            kept.push(record);
-        } else {
-            dropped = true;
+            latest = latest.max(Some(record.timestamp_ms));
         }
     }
+    let record_count = kept.iter().filter(|stays| **stays).count();
     let stamp_horizon = tombstones && !header.attributes.has_delete_horizon();
-    if !dropped && !stamp_horizon {
+    if record_count == kept.len() && !stamp_horizon {
         return Ok(Retained::Unchanged);
     }
     let changed = RecordBatchHeader {
         base_timestamp_ms: if stamp_horizon { delete_horizon_ms } else { header.base_timestamp_ms },
-        max_timestamp_ms: kept.iter().map(|r| r.timestamp_ms).max().unwrap_or(header.max_timestamp_ms),
-        record_count: i32::try_from(kept.len()).expect("no more than the batch had"),
+        max_timestamp_ms: latest.unwrap_or(header.max_timestamp_ms),
+        record_count: i32::try_from(record_count).expect("no more than the batch had"),
         attributes: if stamp_horizon { header.attributes.with_delete_horizon() } else { header.attributes },
         ..header
     };
     let mut records = BytesMut::new();
-    for RecordView { offset, timestamp_ms, key, value, headers } in &kept {
+    for (record, _) in batch.records(len_max)?.zip(&kept).filter(|(_, stays)| **stays) {
+        let RecordView { offset, timestamp_ms, key, value, headers } = record?;
         let offset_delta = i32::try_from(offset.0 - header.base_offset.0).expect("it was read as one");
         let timestamp_delta = timestamp_ms.wrapping_sub(changed.base_timestamp_ms);
         record::encode(
@@ -76,7 +79,7 @@ pub fn retain(
             timestamp_delta,
             key.as_deref(),
             value.as_deref(),
-            headers,
+            &headers,
         )?;
     }
     Ok(Retained::Changed(seal_records(changed, &records)))

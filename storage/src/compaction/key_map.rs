@@ -10,7 +10,7 @@ use corrente_protocol::ids::Offset;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// Memory of one entry, with the room that a table leaves empty and the copy it makes while it grows.
-const ENTRY_BYTES: usize = 64;
+const ENTRY_BYTES: usize = 104;
 
 /// A key's hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,6 +87,11 @@ impl KeyMap {
     pub(crate) fn supersedes(&self, key: &[u8], offset: Offset) -> bool {
         let hash = self.hash(key);
         self.is_mine(hash) && self.last.get(&hash).is_some_and(|last| *last > offset)
+    }
+
+    /// Whether the key is one of those that this map takes note of.
+    pub(crate) fn is_of_its_part(&self, key: &[u8]) -> bool {
+        self.is_mine(self.hash(key))
     }
 
     fn hash(&self, key: &[u8]) -> KeyHash {
