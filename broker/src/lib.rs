@@ -16,6 +16,7 @@ mod handlers;
 mod listener;
 mod memory;
 mod node;
+pub mod offline;
 mod outbox;
 mod partition;
 mod reconcile;

@@ -33,7 +33,8 @@ use corrente_storage::{
 /// ask a worker thread.
 const WALK_HERE_BYTES_MAX: usize = 64 * 1024;
 
-/// A batch for a compacted topic must not decompress to more: compaction would leave it as it is, and readers refuse it.
+/// A batch for a compacted topic must not decompress to more: compaction would leave it as it is, and readers
+/// refuse it.
 const DECOMPRESSED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A partition that is open on this shard.

@@ -7,7 +7,7 @@ use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
 use corrente_replication::metadata::{Change, Delta, Topic};
 use corrente_replication::topic_config::{CompactionConfig, SEGMENT_BYTES, TimestampType, TopicConfig};
-use corrente_storage::{CompactionPolicy, FoundLog, Health, Log, LogPolicy, RecoveryError};
+use corrente_storage::{CompactionPolicy, CreateError, FoundLog, Health, Log, LogPolicy, RecoveryError};
 
 use crate::error::Refusal;
 use crate::partition::{Partition, Terms};
@@ -21,13 +21,21 @@ const FRAME_OVERHEAD: usize = 4 * 1024;
 /// unavailable and leaves the others alone.
 pub async fn apply(shard: &Rc<Shard>, directory: Arc<Directory>, delta: &Delta) {
     shard.set_directory(directory.clone());
+    let mut created = false;
     for (id, change) in &delta.partitions {
         match change {
             Change::Vanished => remove(shard, *id).await,
-            Change::Appeared if directory.home(*id) == Some(shard.id) => create(shard, *id).await,
+            Change::Appeared if directory.home(*id) == Some(shard.id) => {
+                created = true;
+                create(shard, *id).await;
+            }
             Change::Changed => follow_election(shard, *id),
             Change::Appeared => {}
         }
+    }
+    // A log that no checkpoint knows would be made anew, empty, if its drive were gone at the next start.
+    if created && let Err(error) = shard.storage.checkpoint_now().await {
+        tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
     }
     for (topic, _) in delta.topics.iter().filter(|(_, change)| **change == Change::Changed) {
         let Some(topic) = directory.image.topic(*topic) else { continue };
@@ -38,8 +46,9 @@ pub async fn apply(shard: &Rc<Shard>, directory: Arc<Directory>, delta: &Delta) 
 }
 
 async fn create(shard: &Rc<Shard>, id: TopicPartition) {
-    let slot = match shard.storage.create_log(id, shard.storage.emptiest_dir()).await {
+    let slot = match shard.storage.place_log(id).await {
         Ok(log) => lead(shard, id, log),
+        Err(error @ CreateError::NoRoom) => unavailable(id, ErrorCode::DiskFull, &error),
         Err(error) => unavailable(id, ErrorCode::StorageError, &error),
     };
     shard.insert(id, slot);
@@ -102,9 +111,15 @@ fn lost_log(shard: &Rc<Shard>, lost: &FoundLog) -> Slot {
     // What is known of it must survive the checkpoints of this start.
     shard.storage.keep_closed(lost);
     let end = lost.checkpoint.map_or(Offset(0), |entry| entry.flushed_offset);
-    let line =
-        format!("log {} was flushed up to offset {end} and is gone: is a data directory missing?", lost.id);
-    unavailable(lost.id, ErrorCode::Damaged, &line)
+    let gone = format!("log {} was flushed up to offset {end} and is gone", lost.id);
+    let mut failed = shard.storage.drives().into_iter().filter(|drive| drive.failed.is_some()).peekable();
+    if failed.peek().is_none() {
+        let line = format!("{gone}: is a data directory missing?");
+        return unavailable(lost.id, ErrorCode::Damaged, &line);
+    }
+    let dirs: Vec<String> = failed.map(|drive| drive.path.display().to_string()).collect();
+    let line = format!("{gone}: data directory {} cannot be used", dirs.join(" or "));
+    unavailable(lost.id, ErrorCode::StorageError, &line)
 }
 
 async fn remove(shard: &Rc<Shard>, id: TopicPartition) {
@@ -160,6 +175,7 @@ fn log_policy(shard: &Shard, topic: &Topic) -> LogPolicy {
         delete: cleanup.delete,
         retention_ms,
         retention_bytes,
+        uses_reserve: false,
         compaction: cleanup.compact.then_some(compaction),
         append_time: topic.config().timestamp_type == TimestampType::LogAppendTime,
     }

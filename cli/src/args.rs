@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, completions, consume, produce, serve, topic};
+use crate::commands::{bench, completions, consume, log, produce, serve, topic};
 use crate::output::Output;
 
 /// Corrente: a durable event streaming platform.
@@ -42,6 +42,9 @@ pub enum Command {
     Topic(topic::TopicCommand),
     Produce(produce::ProduceArgs),
     Consume(consume::ConsumeArgs),
+    /// Verify, show and repair the files of a broker that does not run.
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Measure a broker.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -108,6 +111,11 @@ mod tests {
             "corrente bench consume --duration 5s --rate 1000 --record-size 100 --batch-records 10 --partitions 2 \
              --cpus 0",
             "corrente bench consume --closed-loop",
+            "corrente log verify d",
+            "corrente log verify d e/topics/x/0 --first-data-dir d -o jsonl",
+            "corrente log dump d --segment 17 --from 20 --max 5 --records -o json",
+            "corrente log repair d --plan",
+            "corrente log repair d --yes",
             "corrente completions bash",
         ] {
             if let Err(error) = parse(line) {
@@ -133,6 +141,8 @@ mod tests {
             "corrente topic delete-records t --before latest",
             "corrente consume t --format %q",
             "corrente serve --placement glued",
+            "corrente log verify",
+            "corrente log repair d --plan --yes",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

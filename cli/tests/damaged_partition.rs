@@ -4,28 +4,8 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-
-use common::{Broker, feed, refused, scratch, succeed, the_error};
+use common::{Broker, feed, partition_dir, refused, scratch, segments, succeed, the_error};
 use serde_json::Value;
-
-/// The directory of a partition, wherever below the data directory it lies.
-fn partition_dir(home: &Path, topic: &str, partition: &str) -> PathBuf {
-    let mut unseen = vec![home.join("data")];
-    while let Some(directory) = unseen.pop() {
-        if directory.ends_with(Path::new(topic).join(partition)) {
-            return directory;
-        }
-        let entries = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
-        unseen.extend(entries.filter(|path| path.is_dir()));
-    }
-    panic!("no directory of {topic}/{partition} below {}", home.display());
-}
-
-fn segment(directory: &Path) -> PathBuf {
-    let mut files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    files.find(|path| path.extension().is_some_and(|extension| extension == "seg")).unwrap()
-}
 
 fn described(broker: &Broker) -> Value {
     serde_json::from_slice(&broker.output(["topic", "describe", "t", "-o", "json"])).unwrap()
@@ -44,8 +24,8 @@ fn each_partition_says_what_it_can_be_used_for() {
     assert!(broker.terminate().success());
 
     // The header of the first remains, and nothing it is the header of. Of the second nothing remains.
-    let cut = segment(&partition_dir(home.path(), &topic, "0"));
-    std::fs::OpenOptions::new().write(true).open(&cut).unwrap().set_len(4096).unwrap();
+    let cut = &segments(&partition_dir(home.path(), &topic, "0"))[0];
+    std::fs::OpenOptions::new().write(true).open(cut).unwrap().set_len(4096).unwrap();
     std::fs::remove_dir_all(partition_dir(home.path(), &topic, "1")).unwrap();
 
     let broker = Broker::restart(home.path(), &address);

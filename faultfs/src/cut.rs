@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
+use crate::event::{Event, Stamped};
 use crate::image::Image;
 use crate::recording::Recording;
 
@@ -92,6 +92,25 @@ struct Write {
     offset: u64,
     len: u64,
     payload: Option<u64>,
+}
+
+/// How many writes are pending at a cut behind no event of a recording, behind the first, and so on behind all.
+pub fn pending_counts(events: &[Stamped]) -> Vec<u64> {
+    let (mut received, mut done, mut covered) = (0, 0, 0);
+    let mut flushes: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut counts = vec![0];
+    for stamped in events {
+        match stamped.event {
+            Event::Write { .. } => received += 1,
+            Event::Wrote { .. } => done += 1,
+            Event::Flush { id } => drop(flushes.insert(id, done)),
+            Event::Flushed { id } => {
+                covered = flushes.remove(&id).map_or(covered, |covers| covered.max(covers))
+            }
+        }
+        counts.push(received - covered);
+    }
+    counts
 }
 
 /// Walks forward through a recording, keeping in an image what is on the disk for sure.

@@ -4,6 +4,7 @@
 //! zstd are as everywhere. Reading is bounded: the caller says how much may come out, and no claim in the input makes
 //! this crate take more memory than that.
 
+mod lz4;
 mod snappy;
 
 use std::fmt;
@@ -141,27 +142,19 @@ fn compress_lz4(data: &[u8]) -> std::io::Result<Vec<u8>> {
 pub fn decompress(compression: Compression, data: &Bytes, len_max: usize) -> Result<Bytes, DecompressError> {
     match compression {
         Compression::None => Ok(data.clone()),
-        Compression::Gzip => {
-            read_bounded(compression, flate2::read::MultiGzDecoder::new(&data[..]), data.len(), len_max)
-        }
+        Compression::Gzip => decompress_gzip(data, len_max),
         Compression::Snappy => snappy::decompress(data, len_max),
-        Compression::Lz4 => {
-            read_bounded(compression, lz4_flex::frame::FrameDecoder::new(&data[..]), data.len(), len_max)
-        }
+        Compression::Lz4 => lz4::decompress(data, len_max),
         Compression::Zstd => decompress_zstd(data, len_max),
     }
 }
 
-/// Reads all of `decoder`, growing with what really comes out.
-fn read_bounded(
-    compression: Compression,
-    decoder: impl Read,
-    compressed_len: usize,
-    len_max: usize,
-) -> Result<Bytes, DecompressError> {
-    let mut out = Vec::with_capacity(compressed_len.saturating_mul(4).min(len_max));
+/// Grows with what really comes out.
+fn decompress_gzip(data: &[u8], len_max: usize) -> Result<Bytes, DecompressError> {
+    let compression = Compression::Gzip;
+    let mut out = Vec::with_capacity(data.len().saturating_mul(4).min(len_max));
     let bound = u64::try_from(len_max).unwrap_or(u64::MAX).saturating_add(1);
-    decoder
+    flate2::read::MultiGzDecoder::new(data)
         .take(bound)
         .read_to_end(&mut out)
         .map_err(|error| DecompressError::Damaged { compression, reason: error.to_string() })?;

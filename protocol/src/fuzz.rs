@@ -30,6 +30,7 @@ pub const ENTRIES: &[Entry] = &[
     ("api_alter_topic", api_alter_topic),
     ("api_describe_topic", api_describe_topic),
     ("api_add_partitions", api_add_partitions),
+    ("api_delete_records", api_delete_records),
     ("api_error", api_error),
     ("batch_header", batch_header),
     ("batch_records", batch_records),
@@ -69,6 +70,7 @@ entries! {
     api_alter_topic = fuzz_api::<api::AlterTopicRequest>;
     api_describe_topic = fuzz_api::<api::DescribeTopicRequest>;
     api_add_partitions = fuzz_api::<api::AddPartitionsRequest>;
+    api_delete_records = fuzz_api::<api::DeleteRecordsRequest>;
     api_error = fuzz_message::<api::ErrorResponse>;
     codec_gzip = |bytes| fuzz_codec(Compression::Gzip, bytes);
     codec_lz4 = |bytes| fuzz_codec(Compression::Lz4, bytes);

@@ -175,6 +175,16 @@ pub async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives the file `from` a second name, which must be free, in the same file system. Durable after [`sync_dir`] on
+/// the directory of `to`.
+pub async fn link(from: &Path, to: &Path) -> io::Result<()> {
+    if driver::simulated() {
+        driver::sim::file::link(from, to).await
+    } else {
+        driver::uring::file::link(from, to).await
+    }
+}
+
 /// Removes a file. Durable after [`sync_dir`] on its directory.
 pub async fn remove_file(path: &Path) -> io::Result<()> {
     if driver::simulated() {

@@ -156,6 +156,20 @@ fn names_come_move_and_go() {
 }
 
 #[test]
+fn a_second_name_keeps_what_the_first_one_loses() {
+    in_directory(|directory| async move {
+        let (first, second) = (directory.join("first"), directory.join("second"));
+        file::write_small(&first, b"hello".to_vec()).await.expect("written");
+        file::link(&first, &second).await.expect("linked");
+        let refused = file::link(&first, &second).await.expect_err("taken");
+        assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
+        file::write_small(&first, b"world".to_vec()).await.expect("replaced");
+        assert_eq!(file::read_small(&second, 5).await.expect("read"), b"hello");
+        assert_eq!(file::read_small(&first, 5).await.expect("read"), b"world");
+    });
+}
+
+#[test]
 fn a_lock_has_one_holder() {
     in_directory(|directory| async move {
         let path = directory.join("lock");

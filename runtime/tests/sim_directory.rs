@@ -66,6 +66,30 @@ fn an_unsynced_rename_happened_or_not_but_never_by_half() {
 }
 
 #[test]
+fn a_synced_second_name_survives_the_loss_of_the_first() {
+    for seed in 0..100 {
+        let (world, node) = world(seed);
+        let linked = world.run(&node, LIMIT, || async {
+            let (first, second) = (Path::new("/data/first"), Path::new("/data/aside/second"));
+            file::create_dir_all(Path::new("/data/aside")).await.unwrap();
+            file::write_small(first, b"old".to_vec()).await.unwrap();
+            file::link(first, second).await.unwrap();
+            let taken = file::link(first, second).await.unwrap_err();
+            assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+            file::sync_dir(Path::new("/data/aside")).await.unwrap();
+            file::write_small(first, b"new".to_vec()).await.unwrap();
+        });
+        linked.unwrap();
+        node.crash();
+        let contents = world.run(&node, LIMIT, || async {
+            let second = file::read_small(Path::new("/data/aside/second"), 9).await.unwrap();
+            (file::read_small(Path::new("/data/first"), 9).await.unwrap(), second)
+        });
+        assert_eq!(contents.unwrap(), (b"new".to_vec(), b"old".to_vec()), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_small_file_is_replaced_whole_or_not_at_all() {
     let (mut before, mut after) = (0, 0);
     for seed in 0..200 {

@@ -3,6 +3,7 @@
 //! Each dial is drawn by itself, its extremes included, so that seeds differ in kind and not only in order.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use corrente_broker::{Config, byte_size::ByteSize};
@@ -10,11 +11,15 @@ use corrente_client::{Compression, Durability};
 use corrente_runtime::sim::{CrashConfig, Delay, DiskConfig, NetworkConfig, WorldConfig};
 use fastrand::Rng;
 
+use crate::trouble::{Inclination, Mode, Trouble};
+
 /// Everything about a run that its seed decides beforehand.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
+    /// How far its faults go.
+    pub mode: Mode,
     /// Network, disk and clock.
     pub world: WorldConfig,
     /// The broker's settings but for address and number of shards.
@@ -53,7 +58,7 @@ pub struct LoadPlan {
     pub partitions_later: u32,
     /// One entry for each producer.
     pub producers: Vec<ProducerPlan>,
-    /// Readers from the earliest record.
+    /// Readers from the earliest record at the start.
     pub early_readers: u32,
     /// Readers from the tail.
     pub tail_readers: u32,
@@ -101,31 +106,54 @@ pub struct Disruption {
     pub down: Duration,
     /// Shards of the next start.
     pub shards: u16,
-    /// The power is cut again so long into that start, once or more often.
-    pub cuts_at_start: Vec<Duration>,
+    /// It goes down again so long into that start, once or more often.
+    pub ends_at_start: Vec<(Duration, Sudden)>,
     /// Before it goes down, the network between client and broker is silent for so long.
     pub silence: Duration,
+    /// Before it goes down, this is wrong with its disk.
+    pub trouble: Trouble,
+    /// Once it serves again, one more reader begins with the earliest record.
+    pub reads_again: bool,
 }
 
 /// How the broker goes down.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// Without warning.
-    PowerCut,
+    Sudden(Sudden),
     /// As an operator stops it.
     Stop,
     /// Without warning, while it stops.
-    CutWhileStopping,
+    WhileStopping(Sudden),
+    /// Not at all: it has to get over its trouble.
+    StaysUp,
+}
+
+/// How everything that runs ends at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sudden {
+    /// The machine loses power, and with it what was not flushed.
+    PowerCut,
+    /// The process is killed; what was not flushed may be lost by a later power cut.
+    Kill,
 }
 
 impl Plan {
+    /// The command that repeats its run.
+    pub fn command(&self) -> String {
+        let damage = if self.mode == Mode::Lying { " --damage" } else { "" };
+        format!("scripts/sim{damage} --seed {}", self.seed)
+    }
+
     /// The plan of a seed.
-    pub fn draw(seed: u64) -> Plan {
+    pub fn draw(seed: u64, mode: Mode) -> Plan {
         let mut rng = Rng::with_seed(seed ^ 0x5157_ca7e_0f00_d1e5);
         let rng = &mut rng;
         let load = draw_load(rng);
         let world = draw_world(rng);
         let records: u64 = load.producers.iter().map(|producer| u64::from(producer.records)).sum();
+        let broker = draw_broker(rng);
+        let inclination = Inclination::draw(rng, mode, broker.drives());
         let shards = rng.u16(1..=4);
         let mut last_shards = shards;
         let mut cuts = vec![];
@@ -137,13 +165,14 @@ impl Plan {
             .into_iter()
             .map(|after_sent| {
                 last_shards = other_shards(rng, last_shards);
-                draw_disruption(rng, after_sent, last_shards, &world)
+                draw_disruption(rng, after_sent, last_shards, &world, &inclination)
             })
             .collect();
         Plan {
             seed,
+            mode,
             world,
-            broker: draw_broker(rng),
+            broker,
             load,
             shards,
             disruptions,
@@ -153,10 +182,15 @@ impl Plan {
 }
 
 impl BrokerPlan {
+    /// Where its data directories lie.
+    pub fn drives(&self) -> Vec<PathBuf> {
+        (0..self.data_dirs).map(|dir| format!("/data-{dir}").into()).collect()
+    }
+
     /// The settings as a broker takes them.
     pub fn config(&self, shards: u16) -> Config {
         let mut config = Config::default();
-        config.node.data_dirs = (0..self.data_dirs).map(|dir| format!("/data-{dir}").into()).collect();
+        config.node.data_dirs = self.drives();
         config.shards.count = shards;
         config.memory.per_shard_bytes = ByteSize::mib(64);
         config.log.window_bytes_max = ByteSize(self.window_bytes_max);
@@ -171,19 +205,30 @@ fn other_shards(rng: &mut Rng, shards: u16) -> u16 {
     if rng.u8(..4) == 0 { shards } else { (shards + rng.u16(0..3)) % 4 + 1 }
 }
 
-fn draw_disruption(rng: &mut Rng, after_sent: u64, shards: u16, world: &WorldConfig) -> Disruption {
+fn draw_disruption(
+    rng: &mut Rng,
+    after_sent: u64,
+    shards: u16,
+    world: &WorldConfig,
+    inclination: &Inclination,
+) -> Disruption {
     // A request takes about so long to reach the disk, and to be flushed there.
     let (way, flush) = (world.network.delay.common.end, world.disk.flush.common.end);
     let request_us = u64::try_from((way + flush).as_micros()).unwrap_or(u64::MAX);
+    let sudden = |rng: &mut Rng| {
+        if rng.f64() < inclination.kills { Sudden::Kill } else { Sudden::PowerCut }
+    };
+    let trouble = inclination.trouble(rng);
     let kind = match rng.u8(..10) {
         0 => Kind::Stop,
-        1 => Kind::CutWhileStopping,
-        _ => Kind::PowerCut,
+        1 => Kind::WhileStopping(sudden(rng)),
+        2 if !trouble.fails_operations() => Kind::StaysUp,
+        _ => Kind::Sudden(sudden(rng)),
     };
-    let mut cuts_at_start = vec![];
+    let mut ends_at_start = vec![];
     while rng.u8(..4) == 0 {
         let micros_max = pick(rng, &[2_000, 20_000, 200_000]);
-        cuts_at_start.push(micros(rng, 0..micros_max));
+        ends_at_start.push((micros(rng, 0..micros_max), sudden(rng)));
     }
     Disruption {
         after_sent,
@@ -200,7 +245,9 @@ fn draw_disruption(rng: &mut Rng, after_sent: u64, shards: u16, world: &WorldCon
             _ => micros(rng, 0..20_000_000),
         },
         shards,
-        cuts_at_start,
+        ends_at_start,
+        trouble,
+        reads_again: rng.bool(),
         silence: if rng.u8(..5) == 0 { micros(rng, 1_000..3_000_000) } else { Duration::ZERO },
     }
 }

@@ -1,20 +1,24 @@
-//! The scenario: a broker under load loses power again and again, starts with other numbers of shards, and must
-//! have kept every promise in the end.
+//! The scenario: a broker under load, on a disk in trouble, loses power or is killed again and again, starts with
+//! other numbers of shards, and must have kept every promise in the end.
 //!
 //! A run has two phases. First load and disruptions, with clients that ride through. Then everything is healed,
 //! all records get their answer, the power is cut once more, and what the last start finds on the disk is read
-//! from end to end and judged.
+//! from end to end and judged. A disk that lies may keep the broker from starting, which ends the run.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
 use corrente_broker::{Node as Broker, ShutdownHandle};
-use corrente_history::{History, Judged, Verdict, Violation, check};
-use corrente_runtime::sim::{DiskCounters, Node, RunError, World};
+use corrente_history::{History, Judged, Violation, check};
+use corrente_runtime::sim::{DiskCounters, DiskFault, FaultRule, Node, RunError, When, World};
 
-use crate::plan::{Disruption, Kind, Plan};
+use crate::befell::Befell;
+use crate::excuses::{self, Injected};
+use crate::plan::{Disruption, Kind, Plan, Sudden};
+use crate::trouble::{Mode, Trouble};
 use crate::workload::Workload;
 
 const BROKER_IP: [u8; 4] = [10, 0, 0, 1];
@@ -23,14 +27,21 @@ const BROKER_PORT: u16 = 7400;
 /// Virtual time in which any step of a run must come to its end.
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
-/// A fault that is planted to see the checker find its consequences.
+/// Beyond the checkpoint's interval, what a checkpoint may take to be written.
+const CHECKPOINT_WRITE_MAX: Duration = Duration::from_millis(500);
+
+/// A fault that is planted to see the checker find its consequences. All of them begin with the load.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Planted {
     /// None: the disk keeps what it said it had flushed.
     #[default]
     Nothing,
-    /// From the load on, the broker's disk says it has flushed, and has not.
+    /// The broker's disk says it has flushed, and has not.
     IgnoredFlushes,
+    /// Recovery does not flush what it has found: flushes other than those of durable writes are left out.
+    UnflushedRecovery,
+    /// Flushes fail, and the broker flushes again and believes the second answer.
+    RetriedFlushes,
 }
 
 /// What came of a run.
@@ -52,33 +63,24 @@ pub struct Report {
     pub disk: DiskCounters,
     /// Bytes of the values sent.
     pub bytes: u64,
+    /// Broken promises that the faults excuse.
+    pub excused: u64,
+    /// Partitions whose damage was told of.
+    pub damage_told: u64,
+    /// Partitions that may have lost their newest extents without a word.
+    pub in_window: u64,
+    /// Why the broker did not start any more on a disk that lies.
+    pub refused_start: Option<String>,
     /// Promises that were broken.
     pub violations: Vec<Violation>,
-}
-
-/// What befell the broker in a run.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Befell {
-    /// Power cuts, those in the middle of a start included.
-    pub cuts: u64,
-    /// Of them: while records were unacknowledged.
-    pub cuts_under_load: u64,
-    /// Records unacknowledged at cuts, in all.
-    pub unacked_at_cuts: u64,
-    /// Orderly stops.
-    pub stops: u64,
-    /// Starts after the first that served.
-    pub restarts: u64,
-    /// Of them: with another number of shards than the start before.
-    pub reshardings: u64,
 }
 
 /// Runs a seed to its end and judges it.
 ///
 /// # Panics
 /// If the broker or a client does: the world names the seed.
-pub fn run(seed: u64, planted: Planted) -> Report {
-    run_plan(&Plan::draw(seed), planted)
+pub fn run(seed: u64, mode: Mode, planted: Planted) -> Report {
+    run_plan(&Plan::draw(seed, mode), planted)
 }
 
 /// Runs a plan to its end and judges it.
@@ -89,19 +91,29 @@ pub fn run_plan(plan: &Plan, planted: Planted) -> Report {
 /// The same, and the history that was judged.
 pub fn run_and_tell(plan: &Plan, planted: Planted) -> (Report, History) {
     let mut run = Run::new(plan);
-    let stuck = run.go(planted).err();
-    let history = run.workload.finish(plan.seed, run.world.elapsed(), stuck);
-    let Verdict { violations, judged } = check(&history);
+    let (stuck, refused_start) = match run.go(planted) {
+        Ok(()) => (None, None),
+        Err(End::Stuck(what)) => (Some(what), None),
+        Err(End::Refused(why)) => (Some(why.clone()), Some(why)),
+    };
+    let history = run.workload.finish(plan.command(), run.world.elapsed(), stuck);
+    let injected = run.injected(refused_start.clone());
+    let verdict = check(&history);
+    let judgement = excuses::excuse(verdict.violations, &history, &injected);
     let report = Report {
         seed: plan.seed,
         trace_hash: run.world.trace_hash(),
         virtual_time: run.world.elapsed(),
         steps: run.world.steps(),
-        judged,
+        judged: verdict.judged,
         befell: run.befell,
         disk: run.broker.disk().counters(),
         bytes: run.workload.bytes(),
-        violations,
+        excused: judgement.excused,
+        damage_told: judgement.damage_told,
+        in_window: judgement.in_window,
+        refused_start,
+        violations: judgement.violations,
     };
     (report, history)
 }
@@ -115,6 +127,19 @@ struct Run<'a> {
     state: Rc<RefCell<State>>,
     befell: Befell,
     last_shards: u16,
+    /// Since the disk failed last the broker has not started.
+    failed_in_this_life: bool,
+    starts: Vec<Range<Duration>>,
+    served: Vec<Duration>,
+    sudden_ends: Vec<Duration>,
+}
+
+/// Why a run ends before its time.
+enum End {
+    /// Something does not come to its end.
+    Stuck(String),
+    /// The broker does not start on a disk that lies, and says why.
+    Refused(String),
 }
 
 /// Where the broker's present life stands.
@@ -136,6 +161,10 @@ impl<'a> Run<'a> {
             state: Rc::new(RefCell::new(State::Stopped)),
             befell: Befell::default(),
             last_shards: plan.shards,
+            failed_in_this_life: false,
+            starts: vec![],
+            served: vec![],
+            sudden_ends: vec![],
             plan,
             world,
             broker,
@@ -143,36 +172,47 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Errs with what did not come to its end.
-    fn go(&mut self, planted: Planted) -> Result<(), String> {
+    fn go(&mut self, planted: Planted) -> Result<(), End> {
         self.start(self.plan.shards);
         self.until_serving()?;
         let (workload, seed) = (self.workload.clone(), self.plan.seed);
         let (segment_bytes, elapsed) = (self.plan.broker.segment_bytes, self.world.elapsed());
         self.world
             .run(&self.client, PATIENCE, move || workload.prepare(segment_bytes, seed, elapsed))
-            .map_err(|error| format!("the topic was not created: {error}"))?
-            .map_err(|error| format!("the topic was not created: {error}"))?;
-        if planted == Planted::IgnoredFlushes {
-            self.broker.disk().ignore_flush(true);
-        }
+            .map_err(|error| End::Stuck(format!("the topic was not created: {error}")))?
+            .map_err(|error| End::Stuck(format!("the topic was not created: {error}")))?;
+        self.plant(planted);
         let workload = self.workload.clone();
         self.client.spawn(move || async move { workload.start(seed) }).detach();
         for disruption in &self.plan.disruptions {
-            self.disrupt(disruption)?;
+            self.disrupt(disruption, planted)?;
         }
         let workload = self.workload.clone();
         self.until("records are without an answer", move || workload.is_done())?;
-        self.cut();
+        self.end(Sudden::PowerCut);
         self.start(self.plan.last_shards);
         self.until_serving()?;
         let workload = self.workload.clone();
         self.world
             .run(&self.client, PATIENCE, move || workload.read_everything(seed))
-            .map_err(|error| format!("not everything could be read: {error}"))
+            .map_err(|error| End::Stuck(format!("not everything could be read: {error}")))
     }
 
-    fn disrupt(&mut self, disruption: &Disruption) -> Result<(), String> {
+    fn plant(&self, planted: Planted) {
+        let disk = self.broker.disk();
+        match planted {
+            Planted::Nothing => {}
+            Planted::IgnoredFlushes => disk.ignore_flush(true),
+            Planted::UnflushedRecovery => disk.ignore_sync_data(true),
+            Planted::RetriedFlushes => {
+                disk.retry_flushes(true);
+                let (fault, when) = (DiskFault::FlushError, When::Chance(0.02));
+                disk.inject(FaultRule { fault, when, below: "/".into() });
+            }
+        }
+    }
+
+    fn disrupt(&mut self, disruption: &Disruption, planted: Planted) -> Result<(), End> {
         let workload = self.workload.clone();
         let after = disruption.after_sent;
         self.until("records are not sent", move || {
@@ -185,23 +225,75 @@ impl<'a> Run<'a> {
             self.world.run_for(disruption.silence);
             self.world.heal_all();
         }
-        match disruption.kind {
-            Kind::PowerCut => self.cut(),
-            Kind::Stop => self.stop()?,
-            Kind::CutWhileStopping => {
-                self.begin_stop();
-                self.world.run_for(disruption.delay / 4);
-                self.cut();
-            }
+        let trouble = &disruption.trouble;
+        let outlasts_the_start = trouble.outlasts_the_start && disruption.kind != Kind::StaysUp;
+        self.begin(trouble);
+        if !outlasts_the_start {
+            self.end_of(trouble, planted);
         }
+        if disruption.kind == Kind::StaysUp {
+            return Ok(());
+        }
+        self.go_down(disruption)?;
         self.world.run_for(disruption.down);
-        for after in &disruption.cuts_at_start {
+        for (after, sudden) in &disruption.ends_at_start {
             self.start(disruption.shards);
             self.world.run_for(*after);
-            self.cut();
+            self.end(*sudden);
+        }
+        if outlasts_the_start {
+            self.start(disruption.shards);
+            self.failed_in_this_life = trouble.fails_operations();
+            self.world.run_for(trouble.lasts);
+            self.end_of(trouble, planted);
+            self.go_down(disruption)?;
         }
         self.start(disruption.shards);
-        self.until_serving()
+        self.until_serving()?;
+        if disruption.reads_again {
+            let (workload, seed) = (self.workload.clone(), self.plan.seed);
+            self.client.spawn(move || async move { workload.read_again(seed) }).detach();
+        }
+        Ok(())
+    }
+
+    /// Puts the disk into trouble for its time.
+    fn begin(&mut self, trouble: &Trouble) {
+        if trouble.is_none() {
+            return;
+        }
+        self.befell.errors += u64::from(!trouble.rules.is_empty());
+        self.befell.dead_drives += u64::from(trouble.dead_drive.is_some());
+        self.befell.full_drives += u64::from(trouble.full.is_some());
+        self.befell.slow += u64::from(trouble.slowness > 1);
+        self.failed_in_this_life |= trouble.fails_operations();
+        trouble.begin(&self.broker.disk());
+        self.world.run_for(trouble.lasts);
+    }
+
+    fn end_of(&self, trouble: &Trouble, planted: Planted) {
+        trouble.end(&self.broker.disk());
+        self.plant(planted);
+    }
+
+    fn go_down(&mut self, disruption: &Disruption) -> Result<(), End> {
+        match disruption.kind {
+            // It went down by itself, in the middle of its start.
+            _ if matches!(*self.state.borrow(), State::Failed(_)) => self.befell.failed_starts += 1,
+            Kind::Sudden(sudden) => self.end(sudden),
+            Kind::Stop => self.stop()?,
+            Kind::WhileStopping(sudden) => {
+                self.begin_stop();
+                self.world.run_for(disruption.delay / 4);
+                self.end(sudden);
+            }
+            Kind::StaysUp => unreachable!("it was asked for before"),
+        }
+        // What has been at rest for so long is known to the checkpoint.
+        let at_rest = self.window();
+        let Trouble { rotten_below, rotten_bits, .. } = &disruption.trouble;
+        self.broker.disk().rot(rotten_below, *rotten_bits, at_rest);
+        Ok(())
     }
 
     fn start(&mut self, shards: u16) {
@@ -211,6 +303,8 @@ impl<'a> Run<'a> {
             self.befell.reshardings += 1;
             self.last_shards = shards;
         }
+        self.failed_in_this_life = false;
+        self.starts.push(self.world.elapsed()..Duration::MAX);
         // A life of its own: what an earlier one still says is not heard.
         self.state = Rc::new(RefCell::new(State::Starting));
         let state = self.state.clone();
@@ -232,25 +326,49 @@ impl<'a> Run<'a> {
             .detach();
     }
 
-    fn until_serving(&mut self) -> Result<(), String> {
+    /// A broker must start on a disk that has become sound again. One that lies it may refuse.
+    fn until_serving(&mut self) -> Result<(), End> {
         let state = self.state.clone();
         self.until("the broker does not start", move || !matches!(*state.borrow(), State::Starting))?;
-        match &*self.state.borrow() {
-            State::Failed(error) => return Err(format!("the broker did not start: {error}")),
-            State::Serving(_) | State::Stopped | State::Starting => {}
+        self.started();
+        if let State::Failed(error) = &*self.state.borrow() {
+            return Err(match self.plan.mode {
+                Mode::Failing => End::Stuck(format!("the broker did not start: {error}")),
+                Mode::Lying => End::Refused(error.clone()),
+            });
         }
-        self.befell.restarts += u64::from(self.befell.cuts + self.befell.stops > 0);
+        self.befell.restarts += u64::from(self.befell.cuts + self.befell.kills + self.befell.stops > 0);
         self.workload.note_up(self.world.elapsed());
         Ok(())
     }
 
-    fn cut(&mut self) {
+    /// The last start is over, one way or another.
+    fn started(&mut self) {
+        let now = self.world.elapsed();
+        let Some(start) = self.starts.last_mut().filter(|start| start.end == Duration::MAX) else { return };
+        start.end = now;
+        if matches!(*self.state.borrow(), State::Serving(_)) {
+            self.served.push(now);
+        }
+    }
+
+    fn end(&mut self, how: Sudden) {
         let unacked = self.workload.unresolved();
-        self.befell.cuts += 1;
         self.befell.cuts_under_load += u64::from(unacked > 0);
         self.befell.unacked_at_cuts += unacked;
         self.workload.note_down(self.world.elapsed());
-        self.broker.crash();
+        self.started();
+        self.sudden_ends.push(self.world.elapsed());
+        match how {
+            Sudden::PowerCut => {
+                self.befell.cuts += 1;
+                self.broker.crash();
+            }
+            Sudden::Kill => {
+                self.befell.kills += 1;
+                self.broker.kill();
+            }
+        }
     }
 
     fn begin_stop(&self) {
@@ -259,19 +377,53 @@ impl<'a> Run<'a> {
         self.broker.spawn(move || async move { shutdown.shutdown().await }).detach();
     }
 
-    fn stop(&mut self) -> Result<(), String> {
+    fn stop(&mut self) -> Result<(), End> {
         self.befell.stops += 1;
         self.workload.note_down(self.world.elapsed());
+        let state = self.state.clone();
+        self.until("the broker does not start", move || !matches!(*state.borrow(), State::Starting))?;
+        self.started();
         self.begin_stop();
         let state = self.state.clone();
         self.until("the broker does not stop", move || !matches!(*state.borrow(), State::Serving(_)))?;
-        match &*self.state.borrow() {
-            State::Failed(error) => Err(format!("the broker did not stop well: {error}")),
-            State::Serving(_) | State::Stopped | State::Starting => Ok(()),
+        let failed = match &*self.state.borrow() {
+            State::Failed(error) => Some(error.clone()),
+            State::Serving(_) | State::Stopped | State::Starting => None,
+        };
+        let Some(error) = failed else { return Ok(()) };
+        // What could not be flushed is as after a sudden end.
+        self.sudden_ends.push(self.world.elapsed());
+        self.befell.failed_stops += 1;
+        match self.plan.mode {
+            Mode::Failing if !self.failed_in_this_life => {
+                Err(End::Stuck(format!("the broker did not stop well: {error}")))
+            }
+            Mode::Failing | Mode::Lying => Ok(()),
         }
     }
 
-    fn until(&self, otherwise: &str, done: impl FnMut() -> bool) -> Result<(), String> {
-        self.world.run_until(done, PATIENCE).map_err(|error: RunError| format!("{otherwise}: {error}"))
+    fn until(&self, otherwise: &str, done: impl FnMut() -> bool) -> Result<(), End> {
+        let ended = self.world.run_until(done, PATIENCE);
+        ended.map_err(|error: RunError| End::Stuck(format!("{otherwise}: {error}")))
+    }
+
+    /// What was flushed so long before a sudden end is known to the checkpoint.
+    fn window(&self) -> Duration {
+        Duration::from_millis(self.plan.broker.checkpoint_interval_ms) + CHECKPOINT_WRITE_MAX
+    }
+
+    fn injected(&self, refused_start: Option<String>) -> Injected {
+        let disk = self.broker.disk();
+        let DiskCounters { read_errors, write_errors, flush_errors, name_errors, refused_as_full, .. } =
+            disk.counters();
+        Injected {
+            failures: read_errors + write_errors + flush_errors + name_errors + refused_as_full > 0,
+            damages: disk.damages(),
+            starts: self.starts.clone(),
+            served: self.served.clone(),
+            sudden_ends: self.sudden_ends.clone(),
+            window: self.window(),
+            refused_start,
+        }
     }
 }

@@ -33,7 +33,7 @@ use crate::client::{Client, Producer, Reader};
 use crate::plan::{LoadPlan, ProducerPlan};
 
 /// The topic of a run.
-const TOPIC: &str = "ledger";
+pub const TOPIC: &str = "ledger";
 /// Any request of the administrator is tried for this long; no fault lasts as long.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// A record is given up after this long; no fault lasts as long.
@@ -68,6 +68,8 @@ struct Shared {
     resolved: Cell<u64>,
     bytes: Cell<u64>,
     producers_running: Cell<usize>,
+    /// Readers started.
+    readers: Cell<u32>,
     pauses: RefCell<VecDeque<(u64, Duration)>>,
     paused_until: Cell<Instant>,
     /// Partitions the topic has by now.
@@ -89,6 +91,7 @@ impl Workload {
             resolved: Cell::new(0),
             bytes: Cell::new(0),
             producers_running: Cell::new(plan.producers.len()),
+            readers: Cell::new(0),
             pauses: RefCell::new(plan.pauses.iter().copied().collect()),
             paused_until: Cell::new(Instant::from_nanos(0)),
             partitions: Cell::new(plan.partitions),
@@ -129,8 +132,8 @@ impl Workload {
         }
     }
 
-    /// The whole history of a run of this seed: how it ended, well or stuck, is its last word.
-    pub fn finish(&self, seed: u64, elapsed: Duration, stuck: Option<String>) -> History {
+    /// The whole history of a run that this command repeats: how it ended, well or stuck, is its last word.
+    pub fn finish(&self, run: String, elapsed: Duration, stuck: Option<String>) -> History {
         let outcome = match stuck {
             None => Outcome::Ok,
             Some(detail) => Outcome::Info(Refusal::new(RefusalKind::Other, detail)),
@@ -139,7 +142,7 @@ impl Workload {
         let rest = recording.begin(nanos(elapsed), OPERATOR, true, Action::Rest);
         recording.complete(nanos(elapsed), rest, outcome, |_| {});
         let mut history = recording.finish();
-        history.header.run = format!("scripts/sim --seed {seed}");
+        history.header.run = run;
         history
     }
 
@@ -175,13 +178,22 @@ impl Workload {
             spawn(self.clone().produce(number, producer, seed)).detach();
         }
         for number in 0..plan.early_readers + plan.tail_readers {
-            let from = if number < plan.early_readers { StartOffset::Earliest } else { StartOffset::Latest };
-            let partitions = plan.partitions;
-            let client = self.client(seed.wrapping_mul(37).wrapping_add(u64::from(number)));
-            let reader = client.reader(self.consumer_settings(partitions, from, false));
-            spawn(self.clone().follow(READERS + number, false, reader)).detach();
+            let early = number < plan.early_readers;
+            self.add_reader(if early { StartOffset::Earliest } else { StartOffset::Latest }, seed);
         }
         spawn(self.clone().administrate(seed.wrapping_mul(41))).detach();
+    }
+
+    /// Starts one more reader from the earliest record.
+    pub fn read_again(&self, seed: u64) {
+        self.add_reader(StartOffset::Earliest, seed);
+    }
+
+    fn add_reader(&self, from: StartOffset, seed: u64) {
+        let number = self.0.readers.replace(self.0.readers.get() + 1);
+        let client = self.client(seed.wrapping_mul(37).wrapping_add(u64::from(number)));
+        let reader = client.reader(self.consumer_settings(self.0.plan.partitions, from, false));
+        spawn(self.clone().follow(READERS + number, false, reader)).detach();
     }
 
     /// Asks every partition for its bounds and reads it from end to end. To be run when nothing is sent any more.

@@ -182,6 +182,16 @@ impl CheckpointFile {
         }
         Ok(CheckpointFile { header, frames })
     }
+
+    /// Whether the bytes it was read from hold a frame behind the one that ended it: that one is rotten then, for a
+    /// frame that was not finished is never followed by another.
+    pub(crate) fn is_cut(&self, bytes: &[u8]) -> bool {
+        let last = self.frames.last().map_or(0, |(sequence, _)| *sequence);
+        (BLOCK..bytes.len()).step_by(BLOCK).any(|at| {
+            let frame = decode_frame(&bytes[at..], self.header.nonce, FilePosition(file_len(at)));
+            frame.is_some_and(|(sequence, ..)| sequence > last)
+        })
+    }
 }
 
 impl CheckpointEntry {
@@ -333,6 +343,20 @@ mod tests {
             torn[at] ^= 0x40;
             assert_eq!(CheckpointFile::decode(&torn), Err(CheckpointFault::Foreign), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_frame_behind_a_rotten_one_tells_it_from_a_torn_one() {
+        let frames = [(1, vec![entry(1)]), (2, vec![entry(2)]), (3, vec![entry(3)])];
+        let is_cut = |bytes: &[u8]| CheckpointFile::decode(bytes).unwrap().is_cut(bytes);
+        let mut bytes = file(&frames);
+        assert!(!is_cut(&bytes));
+        bytes[3 * BLOCK + 80] ^= 1;
+        assert!(!is_cut(&bytes), "the last one may be torn");
+        bytes[2 * BLOCK + 80] ^= 1;
+        assert!(!is_cut(&bytes));
+        bytes[3 * BLOCK + 80] ^= 1;
+        assert!(is_cut(&bytes));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! Works on sealed, settled segments in the background, in pieces of about a MiB, one log of a shard at a time. Offsets
 //! never change; the record with the last offset of each key stays, and so does what cannot be read as records.
 //!
-//! Crash story. (1) The keys of the dirty part are read; nothing is written. (2) A segment is rewritten from one or more
-//! old ones, into a file without a name that counts; all of it is made durable. (3) The file takes the name of the first
-//! old one, at one stroke, and the directory is made durable. (4) The other old ones are removed. A crash up to 3 leaves
-//! the old segments; after 3 the new one stands for all of them, and a start removes what is left of them. The log reads
-//! the same at every step: what is missing in the new segment was superseded by a record that is durable elsewhere.
+//! Crash story. (1) The keys of the dirty part are read; nothing is written. (2) A segment is rewritten from one or
+//! more old ones, into a file without a name that counts; all of it is made durable. (3) The file takes the name of the
+//! first old one, at one stroke, and the directory is made durable. (4) The other old ones are removed. A crash up to 3
+//! leaves the old segments; after 3 the new one stands for all of them, and a start removes what is left of them. The
+//! log reads the same at every step: what is missing in the new segment was superseded by a record that is durable
+//! elsewhere.
 
 mod key_map;
 mod plan;

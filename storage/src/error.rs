@@ -7,6 +7,8 @@ use std::sync::Arc;
 use corrente_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 use thiserror::Error;
 
+use crate::drives::{Full, tells_of_a_failed_drive};
+
 /// A write or flush of the log failed once. Nothing can be appended to it any more in this run; what was
 /// flushed before can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -69,6 +71,12 @@ pub enum AppendError {
     /// The log is closed or deleted.
     #[error("the log is closed")]
     Closed,
+}
+
+impl From<Full> for AppendError {
+    fn from(Full { dir, available, reserve }: Full) -> Self {
+        AppendError::DiskFull { dir, available, reserve }
+    }
 }
 
 /// Why records were not deleted.
@@ -202,6 +210,18 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether a drive is the trouble, and not how it is used.
+    pub(crate) fn tells_of_a_failed_drive(&self) -> bool {
+        match self {
+            OpenError::DataDir { source, .. } | OpenError::Io { source, .. } => {
+                tells_of_a_failed_drive(source)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Why a log could not be made.
 #[derive(Debug, Error)]
 pub enum CreateError {
@@ -214,6 +234,9 @@ pub enum CreateError {
     /// The shard is closing.
     #[error("the storage is closed")]
     Closed,
+    /// Every data directory has failed or has less than its reserve left.
+    #[error("no data directory has room for another log")]
+    NoRoom,
     /// A file or directory could not be made.
     #[error("{path}: {source}")]
     Io {

@@ -22,6 +22,8 @@ pub(crate) const EXTENT_ALIGN: usize = 64;
 pub(crate) const EXTENT_VERSION: u16 = 2;
 /// The latest timestamp of what holds no records: before every other.
 pub(crate) const NO_TIMESTAMP: i64 = i64::MIN;
+/// The latest timestamp of what was not looked at: not before any other.
+pub(crate) const UNKNOWN_TIMESTAMP: i64 = i64::MAX;
 
 const MAGIC: [u8; 4] = *b"CEXT";
 const HASHED: usize = EXTENT_HEADER_LEN - 8;

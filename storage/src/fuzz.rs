@@ -128,6 +128,7 @@ fn rewritten() -> Rewritten {
         end_position: START + 640,
         end_hash: HeaderHash(6),
         max_timestamp_ms: 1_767_225_600_000,
+        last_epoch: LeaderEpoch(4),
     }
 }
 

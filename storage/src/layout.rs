@@ -13,16 +13,15 @@ use corrente_runtime::file::{self, DirLock};
 use corrente_runtime::random::fill_random;
 use corrente_runtime::timer::wall_clock_ms;
 
-use crate::checkpoint::{CheckpointEntry, CheckpointFault, CheckpointFile};
+use crate::checkpoint::{CheckpointEntry, CheckpointFault};
 use crate::checkpointer::{checkpoint_dir, parse_file_name};
+use crate::checkpoints::{Checkpoints, Faulty};
 use crate::error::{AtPath, OpenError, PathError};
 use crate::identity::{IDENTITY_LEN, Identity};
 use crate::log::LogId;
 use crate::pool;
 use crate::storage::remove_log_dir;
 
-/// The largest checkpoint file read: some ten million logs.
-const CHECKPOINT_LEN_MAX: usize = 1 << 30;
 /// What a log's directory is called while it is removed.
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 
@@ -33,7 +32,17 @@ pub struct NodeLayout {
     generation: u64,
     logs: Vec<FoundLog>,
     lost: Vec<FoundLog>,
+    failed: Vec<FailedDir>,
     _locks: Vec<DirLock>,
+}
+
+/// A data directory that cannot be used in this run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedDir {
+    /// Which, by its place in the configuration.
+    pub index: usize,
+    /// What the drive said.
+    pub reason: String,
 }
 
 /// A log that lies in a data directory.
@@ -68,19 +77,26 @@ impl NodeLayout {
         }
         let mut locks = Vec::new();
         let mut identities: Vec<(Identity, &PathBuf)> = Vec::new();
-        for dir in data_dirs {
-            locks.push(lock(dir, &identities).await?);
-            let identity = identify(dir).await?;
+        let mut failed: Vec<FailedDir> = Vec::new();
+        for (index, dir) in data_dirs.iter().enumerate() {
+            let (lock, identity) = match take_up(dir, &identities).await {
+                Ok(taken) => taken,
+                // The first one holds what the node knows of all.
+                Err(error) if index > 0 && error.tells_of_a_failed_drive() => {
+                    tracing::error!(dir = %dir.display(), %error, "a data directory is not used: its logs are offline");
+                    failed.push(FailedDir { index, reason: error.to_string() });
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            locks.push(lock);
             if let Some((_, first)) = identities.iter().find(|(other, _)| other.dir_id == identity.dir_id) {
                 return Err(OpenError::SameDir { first: (*first).clone(), second: dir.clone() });
             }
             identities.push((identity, dir));
         }
-        for dir in data_dirs {
-            pool::clear(dir).await?;
-        }
-        let checkpoints = Checkpoints::read(&checkpoint_dir(data_dirs)).await?;
-        let logs = find_logs(data_dirs, &checkpoints.entries).await?;
+        let checkpoints = read_checkpoints(&checkpoint_dir(data_dirs)).await?;
+        let logs = find_logs(data_dirs, &checkpoints.entries, &mut failed).await?;
         let lost = checkpoints.entries.iter().filter(|(id, _)| !logs.contains_key(id));
         let lost = lost.map(|(id, (entry, home))| FoundLog {
             id: *id,
@@ -93,6 +109,7 @@ impl NodeLayout {
             dir_ids: identities.iter().map(|(identity, _)| identity.dir_id).collect(),
             generation: checkpoints.generation + 1,
             lost: lost.collect(),
+            failed,
             logs: logs.into_values().collect(),
             _locks: locks,
         })
@@ -129,6 +146,12 @@ impl NodeLayout {
         &self.lost
     }
 
+    /// Data directories that cannot be used in this run: what lies there is among the lost logs, if a checkpoint knows
+    /// of it.
+    pub fn failed(&self) -> &[FailedDir] {
+        &self.failed
+    }
+
     /// Removes the checkpoints of earlier starts, once every live shard has written its first of this one
     /// ([`crate::Storage::checkpoint_now`] after all its logs were opened). Says whether it did: `false` if a
     /// shard has none yet.
@@ -149,6 +172,11 @@ impl NodeLayout {
         file::sync_dir(&dir).await?;
         Ok(true)
     }
+}
+
+async fn take_up(dir: &Path, held: &[(Identity, &PathBuf)]) -> Result<(DirLock, Identity), OpenError> {
+    let lock = lock(dir, held).await?;
+    Ok((lock, identify(dir).await?))
 }
 
 async fn lock(dir: &Path, held: &[(Identity, &PathBuf)]) -> Result<DirLock, OpenError> {
@@ -199,71 +227,45 @@ async fn identify(dir: &Path) -> Result<Identity, OpenError> {
     }
 }
 
-/// What all checkpoint files together say.
-struct Checkpoints {
-    /// The greatest generation seen; 0 if none.
-    generation: u64,
-    /// The newest entry of each log.
-    entries: BTreeMap<LogId, (CheckpointEntry, ShardId)>,
-}
-
-impl Checkpoints {
-    async fn read(dir: &Path) -> Result<Checkpoints, OpenError> {
-        file::create_dir_all(dir).await.at(dir)?;
-        let mut generation = 0;
-        let mut newest: BTreeMap<LogId, ((u64, u64), CheckpointEntry, ShardId)> = BTreeMap::new();
-        for entry in file::read_dir(dir).await.at(dir)? {
-            let path = dir.join(&entry.name);
-            let Some((named, shard)) = parse_file_name(&entry.name) else {
-                remove_unborn(&path).await?;
-                continue;
-            };
-            generation = generation.max(named);
-            let content = file::read_small(&path, CHECKPOINT_LEN_MAX).await.at(&path)?;
-            let file = match CheckpointFile::decode(&content) {
-                Ok(file) => file,
-                Err(fault @ CheckpointFault::Version(_)) => {
-                    return Err(OpenError::Checkpoint { path, reason: fault.to_string() });
-                }
-                // The other one of the pair is intact, or was never needed: its snapshot was the first.
-                Err(fault) => {
-                    tracing::warn!(path = %path.display(), %fault, "a checkpoint file is not used");
-                    continue;
-                }
-            };
-            generation = generation.max(file.header.generation);
-            for (sequence, entries) in file.frames {
-                let age = (file.header.generation, sequence);
-                for entry in entries {
-                    let known = newest.entry(entry.log).or_insert((age, entry, shard));
-                    if known.0 <= age {
-                        *known = (age, entry, shard);
-                    }
-                }
-            }
+/// What the checkpoints say. One that never got its name is of no use and goes.
+async fn read_checkpoints(dir: &Path) -> Result<Checkpoints, OpenError> {
+    file::create_dir_all(dir).await.at(dir)?;
+    for entry in file::read_dir(dir).await.at(dir)? {
+        let path = dir.join(&entry.name);
+        if parse_file_name(&entry.name).is_none() && path.extension().is_some_and(|ending| ending == "new") {
+            file::remove_file(&path).await.at(&path)?;
         }
-        let entries = newest.into_iter().map(|(log, (_, entry, shard))| (log, (entry, shard))).collect();
-        Ok(Checkpoints { generation, entries })
     }
-}
-
-/// A checkpoint that never got its name is of no use.
-async fn remove_unborn(path: &Path) -> Result<(), OpenError> {
-    if path.extension().is_some_and(|extension| extension == "new") {
-        file::remove_file(path).await.at(path)?;
+    let checkpoints = Checkpoints::read(dir).await?;
+    for Faulty { path, fault } in &checkpoints.faulty {
+        if let CheckpointFault::Version(_) = fault {
+            return Err(OpenError::Checkpoint { path: path.clone(), reason: fault.to_string() });
+        }
+        // The other one of the pair is intact, or was never needed: its snapshot was the first.
+        tracing::warn!(path = %path.display(), %fault, "a checkpoint file is not used");
     }
-    Ok(())
+    Ok(checkpoints)
 }
 
 async fn find_logs(
     data_dirs: &[PathBuf],
     checkpoints: &BTreeMap<LogId, (CheckpointEntry, ShardId)>,
+    failed: &mut Vec<FailedDir>,
 ) -> Result<BTreeMap<LogId, FoundLog>, OpenError> {
     let mut logs: BTreeMap<LogId, FoundLog> = BTreeMap::new();
     for (dir_index, dir) in data_dirs.iter().enumerate() {
-        let topics = topics_dir(dir);
-        file::create_dir_all(&topics).await.at(&topics)?;
-        for id in find_in(&topics).await? {
+        if failed.iter().any(|failed| failed.index == dir_index) {
+            continue;
+        }
+        let found = match look_through(dir).await {
+            Err(error) if dir_index > 0 && error.tells_of_a_failed_drive() => {
+                tracing::error!(dir = %dir.display(), %error, "the data directory is not used: its logs are offline");
+                failed.push(FailedDir { index: dir_index, reason: error.to_string() });
+                continue;
+            }
+            found => found?,
+        };
+        for id in found {
             if let Some(other) = logs.get(&id) {
                 let first = data_dirs[other.dir_index].clone();
                 return Err(OpenError::DuplicateLog { log: id, first, second: dir.clone() });
@@ -273,6 +275,14 @@ async fn find_logs(
         }
     }
     Ok(logs)
+}
+
+/// The logs in a data directory, which is left without a pool.
+async fn look_through(dir: &Path) -> Result<Vec<LogId>, OpenError> {
+    pool::clear(dir).await?;
+    let topics = topics_dir(dir);
+    file::create_dir_all(&topics).await.at(&topics)?;
+    find_in(&topics).await
 }
 
 /// The logs below a `topics` directory; finishes deletions that a crash cut short.
@@ -300,11 +310,11 @@ async fn find_in(topics: &Path) -> Result<Vec<LogId>, OpenError> {
 }
 
 /// A topic id as we would write it, and no other spelling.
-fn parse_topic(name: &str) -> Option<TopicId> {
+pub(crate) fn parse_topic(name: &str) -> Option<TopicId> {
     name.parse::<TopicId>().ok().filter(|id| id.to_string() == name)
 }
 
-fn parse_partition(name: &str) -> Option<PartitionIndex> {
+pub(crate) fn parse_partition(name: &str) -> Option<PartitionIndex> {
     name.parse::<u32>().ok().map(PartitionIndex).filter(|index| index.to_string() == name)
 }
 

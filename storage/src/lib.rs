@@ -8,12 +8,15 @@
 
 mod checkpoint;
 mod checkpointer;
+mod checkpoints;
 mod compaction;
+mod drives;
 mod error;
 mod extent;
 #[doc(hidden)]
 pub mod fuzz;
 mod identity;
+pub mod inspect;
 mod layout;
 mod le;
 mod log;
@@ -26,6 +29,7 @@ mod read_ahead;
 mod read_slice;
 mod reader;
 mod recovery;
+pub mod repair;
 mod retention;
 mod rewriter;
 mod scan;
@@ -41,10 +45,11 @@ mod window;
 mod writer;
 
 pub use checkpoint::CheckpointEntry;
+pub use drives::DriveState;
 pub use error::{
     AppendError, CreateError, DeleteRecordsError, Fenced, OpenError, PathError, ReadError, RecoveryError,
 };
-pub use layout::{FoundLog, NodeLayout};
+pub use layout::{FailedDir, FoundLog, NodeLayout};
 pub use log::{Appended, Health, Log, LogId};
 pub use policy::{CompactionPolicy, LogPolicy};
 pub use position::{FilePosition, HeaderHash, Nonce};

@@ -18,10 +18,11 @@ use corrente_runtime::sync::{Budget, Notify, Watch};
 use corrente_runtime::timer::{self, Instant};
 
 use crate::checkpoint::CheckpointEntry;
+use crate::drives::Drive;
 use crate::error::{AppendError, DeleteRecordsError, Fenced, ReadError};
 use crate::extent::NO_TIMESTAMP;
 use crate::policy::LogPolicy;
-use crate::position::{FilePosition, HeaderHash};
+use crate::position::{FilePosition, HeaderHash, file_len};
 use crate::prewrite::Prewrite;
 use crate::reader;
 use crate::retention;
@@ -65,6 +66,8 @@ pub(crate) struct LogInner {
     pub(crate) id: LogId,
     pub(crate) dir: PathBuf,
     pub(crate) shard: Rc<Shard>,
+    /// What it lies on.
+    pub(crate) drive: Rc<Drive>,
     pub(crate) state: RefCell<State>,
     /// The flushed offset; closed when the log is fenced or closed.
     pub(crate) flushed: Watch<Offset>,
@@ -143,7 +146,9 @@ impl Log {
     pub(crate) fn new(id: LogId, dir: PathBuf, shard: Rc<Shard>, state: State) -> Log {
         state.invariants();
         let flushed = Watch::new(state.tail.flushed);
+        let drive = shard.drive_of(&dir).clone();
         Log(Rc::new(LogInner {
+            drive,
             policy: Cell::new(LogPolicy::keep_all(shard.config.segment_bytes)),
             settled_end: Cell::new(Offset::ZERO),
             upkeep: Budget::new(1),
@@ -207,6 +212,9 @@ impl Log {
             return Err(AppendError::TooLarge { len: bytes.len(), max });
         }
         let _turn = inner.turn.acquire(1).await;
+        if !inner.policy.get().uses_reserve {
+            inner.drive.take(file_len(bytes.len())).await?;
+        }
         loop {
             let room = inner.room.wait();
             if inner.may_gather(epoch, bytes.len())? {
@@ -401,12 +409,6 @@ impl LogInner {
             state.invariants();
         }
         self.shard.read_ahead.forget(self.id);
-    }
-
-    /// The data directory it lies in.
-    pub(crate) fn data_dir(&self) -> &Path {
-        let dirs = &self.shard.config.data_dirs;
-        dirs.iter().find(|dir| self.dir.starts_with(dir)).expect("a log lies in a data directory")
     }
 
     /// Ends the log's writability for good; what was flushed can still be read.

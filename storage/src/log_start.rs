@@ -69,20 +69,26 @@ pub(crate) async fn write(dir: &Path, log: TopicPartition, offset: Offset) -> Re
 /// Reads it, if there is one. One that does not verify is said and passed over: the checkpoint knows it too, and
 /// segments that neither explains are damage.
 pub(crate) async fn read(dir: &Path, log: TopicPartition) -> Result<Option<Offset>, PathError> {
-    let path = dir.join(LOG_START_NAME);
-    match file::read_small(&path, LEN).await {
-        Ok(bytes) => match decode(&bytes, log) {
-            Ok(offset) => Ok(Some(offset)),
-            Err(fault) => {
-                tracing::warn!(path = %path.display(), %fault, "the log start is not used");
-                Ok(None)
-            }
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            tracing::warn!(path = %path.display(), %error, "the log start is not used");
+    match look_at(dir, log).await? {
+        Some(Err(fault)) => {
+            let path = dir.join(LOG_START_NAME);
+            tracing::warn!(path = %path.display(), %fault, "the log start is not used");
             Ok(None)
         }
+        found => Ok(found.and_then(Result::ok)),
+    }
+}
+
+/// What the file says, if there is one, or why it is not to be believed.
+pub(crate) async fn look_at(
+    dir: &Path,
+    log: TopicPartition,
+) -> Result<Option<Result<Offset, LogStartFault>>, PathError> {
+    let path = dir.join(LOG_START_NAME);
+    match file::read_small(&path, LEN).await {
+        Ok(bytes) => Ok(Some(decode(&bytes, log))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(Err(LogStartFault::Foreign))),
         Err(source) => Err(PathError { path, source }),
     }
 }

@@ -17,6 +17,8 @@ pub struct LogPolicy {
     pub retention_bytes: Option<u64>,
     /// Whether and when records are removed that a later one of the same key supersedes.
     pub compaction: Option<CompactionPolicy>,
+    /// Whether appends may take what is reserved of a drive: for the log that deletions are written to.
+    pub uses_reserve: bool,
     /// Whether records take the time at which they are appended, not their producer's.
     pub append_time: bool,
 }
@@ -44,6 +46,7 @@ impl LogPolicy {
             retention_ms: None,
             retention_bytes: None,
             compaction: None,
+            uses_reserve: false,
             append_time: false,
         }
     }

@@ -42,7 +42,7 @@ impl Pool {
         Pool { bytes_max, bytes: Cell::new(0), files: RefCell::default() }
     }
 
-    /// Removes a file of `len` bytes from the directory of a log: into the pool if there is room, else for good.
+    /// Removes a file of `len` bytes from the directory of a log: into the pool if it is worth it, else for good.
     ///
     /// It is offered to others only once the directory has durably forgotten it: under its old name, after a crash,
     /// it would be taken for a damaged segment. Not cancel-safe: dropped, it may leave the file unused until a start.

@@ -10,7 +10,7 @@ use corrente_protocol::ids::Offset;
 use corrente_runtime::executor::{Queue, spawn_in};
 
 use crate::error::ReadError;
-use crate::log::LogInner;
+use crate::log::{LogInner, State};
 use crate::position::buffer_len;
 use crate::read_ahead::Chunk;
 use crate::read_slice::{ReadSlice, Took};
@@ -71,6 +71,19 @@ fn readable_end(log: &LogInner, from: Offset) -> Result<Offset, ReadError> {
     }
     let fenced = state.fenced.is_some();
     Ok(if fenced { state.tail.flushed } else { state.frozen_end })
+}
+
+/// Checks that the first segment reaches down to the log start; in a log in quarantine it may be one that cannot be
+/// read.
+pub(crate) fn check_beginning(state: &State) -> Result<(), ReadError> {
+    let (start, first) = (state.log_start_offset, state.segments.keys().next().copied());
+    match first.filter(|first| *first > start) {
+        None => Ok(()),
+        Some(end) => {
+            let reason = Arc::from("the segment that held them is missing, or its header does not verify");
+            Err(ReadError::Damaged { start, end, reason })
+        }
+    }
 }
 
 /// Takes what the tail ring has; says whether the read is complete.
@@ -144,7 +157,7 @@ async fn load(log: &Rc<LogInner>, offset: Offset, wanted: bool) -> Result<Option
         }
         return Ok(None);
     };
-    let Some(place) = Place::of(log, offset) else { return Ok(None) };
+    let Some(place) = Place::of(log, offset)? else { return Ok(None) };
     let need = buffer_len(CHUNK_READ);
     let _room = match ahead.in_flight.try_acquire(need) {
         Some(room) => room,

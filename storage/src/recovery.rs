@@ -22,6 +22,7 @@
 //!
 //! Segments may be missing or doubled for good reasons, and both are told from damage by what was made durable first:
 //! the log start, before segments below it are removed; a rewritten segment, whole, before those it stands for are.
+//! The checkpoint may not have heard of either yet, and may end in a segment that is gone.
 //!
 //! The work does not depend on how much data there is: sealed segments below the checkpoint are only looked
 //! at for their header and their length.
@@ -142,6 +143,7 @@ async fn recover_log(
     let mut scan = Scan {
         dir,
         extent_bytes_max: shard.config.extent_bytes_max(),
+        window_bytes_max: shard.config.window_bytes_max,
         scanned_bytes: 0,
         index: SegmentIndex::default(),
     };
@@ -195,7 +197,12 @@ fn starting_point(
     let name = segment_name(entry.segment_base);
     let holds = |found: &Found| found.segment.base_offset <= entry.segment_base;
     let Some(at) = segments.iter().rposition(holds) else {
-        return Err(damaged(format!("{name} is missing, the checkpoint ends in it")));
+        // The log start lies beyond it: it was removed on purpose, and the checkpoint is the older of the two.
+        let (first, flushed) = (segments[0].segment.base_offset, entry.flushed_offset);
+        if first < flushed {
+            return Err(damaged(format!("{name} is missing, the checkpoint ends in it at offset {flushed}")));
+        }
+        return Ok((0, chain_start(&segments[0])));
     };
     let found = &segments[at];
     if let Some(rewritten) = found.segment.rewritten {
@@ -257,6 +264,7 @@ fn chain_end(found: &Found) -> ChainEnd {
             last_extent: own.end_position,
             hash: own.end_hash,
             next_offset: own.end_offset,
+            epoch: own.last_epoch.max(start.epoch),
             max_timestamp_ms: own.max_timestamp_ms,
             ..start
         },

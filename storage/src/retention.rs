@@ -9,15 +9,15 @@
 use std::rc::Rc;
 
 use corrente_protocol::ids::Offset;
+use corrente_runtime::file;
 
-use crate::error::{DeleteRecordsError, PathError};
+use crate::error::{AtPath, DeleteRecordsError, PathError};
 use crate::extent::NO_TIMESTAMP;
 use crate::log::{LogInner, State};
 use crate::log_start;
 use crate::policy::LogPolicy;
 use crate::segment::{FIRST_EXTENT, Segment, index_name};
 use crate::writer;
-use corrente_runtime::file;
 
 /// What retention asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,10 @@ pub(crate) async fn remove_segment_files(log: &LogInner, segment: &Segment) -> R
     let _ = file::remove_file(&log.dir.join(index_name(segment.base_offset))).await;
     let path = log.segment_path(segment.base_offset);
     let len = segment.end_position.block_end().0;
-    log.shard.pool.retire(log.data_dir(), &path, len).await
+    if !log.drive.take_if_plenty(0) {
+        return file::remove_file(&path).await.at(&path);
+    }
+    log.shard.pool.retire(log.drive.path(), &path, len).await
 }
 
 #[cfg(test)]

@@ -145,6 +145,7 @@ impl Rewriter {
                 end_position: self.position,
                 end_hash: self.hash,
                 max_timestamp_ms: self.max_timestamp_ms,
+                last_epoch: self.epoch,
             }),
         };
         let (block, header_hash) = header.encode();

@@ -66,6 +66,8 @@ pub(crate) struct Rewritten {
     pub(crate) end_hash: HeaderHash,
     /// The latest timestamp of the records in it.
     pub(crate) max_timestamp_ms: i64,
+    /// The leader epoch of its last batch.
+    pub(crate) last_epoch: LeaderEpoch,
 }
 
 /// What the first extent of a rewritten segment chains to: its header is only known when its end is.
@@ -134,6 +136,7 @@ impl SegmentHeader {
             put(out, 104, rewritten.end_position.0.to_le_bytes());
             put(out, 112, rewritten.end_hash.0.to_le_bytes());
             put(out, 120, rewritten.max_timestamp_ms.to_le_bytes());
+            put(out, 128, rewritten.last_epoch.0.to_le_bytes());
         }
         let hash = xxh3_64(&out[..HASHED]);
         put(out, HASHED, hash.to_le_bytes());
@@ -179,6 +182,7 @@ impl SegmentHeader {
             end_position: FilePosition(u64_at(block, 104)),
             end_hash: HeaderHash(u64_at(block, 112)),
             max_timestamp_ms: i64_at(block, 120),
+            last_epoch: LeaderEpoch(u32_at(block, 128)),
         });
         if let Some(Rewritten { end_offset, end_position, .. }) = rewritten
             && (end_offset <= base_offset || end_position < FIRST_EXTENT)
@@ -196,6 +200,16 @@ impl SegmentHeader {
         };
         Ok((header, HeaderHash(hash)))
     }
+}
+
+/// The nonce of a header that does not verify, if its block still says whose it is: then the rot lies elsewhere in it.
+/// Only a guess, to be confirmed by extents.
+pub(crate) fn probable_nonce(block: &[u8], log: TopicPartition, base_offset: Offset) -> Option<Nonce> {
+    let says = block.len() >= HEADER_LEN
+        && take::<16>(block, 16) == log.topic.0
+        && u32_at(block, 12) == log.partition.0
+        && u64_at(block, 32) == base_offset.0;
+    says.then(|| Nonce(u64_at(block, 40)))
 }
 
 impl RewrittenBy {
@@ -370,6 +384,7 @@ mod tests {
                     end_position: FilePosition(4096 + count * 64),
                     end_hash: HeaderHash(hash),
                     max_timestamp_ms,
+                    last_epoch: LeaderEpoch(epoch.wrapping_add(partition)),
                 }),
             },
         )

@@ -131,6 +131,15 @@ impl SegmentIndex {
         file
     }
 
+    /// The nonce of the segment that an index file belongs to, if its envelope verifies.
+    pub(crate) fn nonce_of(file: &[u8]) -> Option<Nonce> {
+        let envelope = file.get(..ENVELOPE_LEN)?;
+        let ours = envelope[..8] == MAGIC
+            && xxh3_64(&envelope[..ENVELOPE_HASHED]) == u64_at(envelope, ENVELOPE_HASHED)
+            && u16_at(envelope, 8) == INDEX_VERSION;
+        ours.then(|| Nonce(u64_at(envelope, 16)))
+    }
+
     /// Reads an index file; it must be of this very segment, as long as it is now.
     pub(crate) fn decode(
         file: &[u8],

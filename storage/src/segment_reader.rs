@@ -15,6 +15,7 @@ use crate::extent::{EXTENT_ALIGN, EXTENT_HEADER_LEN, ExtentFault, ExtentHeader, 
 use crate::log::LogInner;
 use crate::position::{BLOCK_BYTES, FilePosition, buffer_len};
 use crate::read_ahead::Chunk;
+use crate::reader;
 use crate::scan::find_extent;
 use crate::segment::{FIRST_EXTENT, Segment, index_name};
 use crate::segment_index::{Point, SegmentIndex};
@@ -26,7 +27,7 @@ pub(crate) const CHUNK_READ: u64 = 1024 * 1024;
 /// Bytes read at one go while looking for an extent by headers alone.
 const WALK_READ: u64 = 64 * 1024;
 /// The largest index file read.
-const INDEX_LEN_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const INDEX_LEN_MAX: usize = 16 * 1024 * 1024;
 
 const _: () = assert!(WALK_READ.is_multiple_of(BLOCK_BYTES));
 
@@ -53,24 +54,30 @@ impl Place {
         Place { segment, sealed: true, end_offset, known }
     }
 
-    pub(crate) fn of(log: &LogInner, offset: Offset) -> Option<Place> {
+    /// Where an offset lies; nowhere if it is not flushed. Without a segment that could hold it, it was removed
+    /// meanwhile, or it lay in a segment that cannot be read.
+    pub(crate) fn of(log: &LogInner, offset: Offset) -> Result<Option<Place>, ReadError> {
         let state = log.state.borrow();
         if offset >= state.tail.flushed {
-            return None;
+            return Ok(None);
         }
-        let (_, segment) = state.segments.range(..=offset).next_back()?;
+        let Some((_, segment)) = state.segments.range(..=offset).next_back() else {
+            reader::check_beginning(&state)?;
+            let (start, end) = (state.log_start_offset, state.log_end_offset);
+            return Err(ReadError::OutOfRange { asked: offset, start, end });
+        };
         let next = state.segments.range(offset..).find(|(base, _)| **base > offset);
         let before = log.shard.read_ahead.chunk_before(log.id, offset);
         let known = before
             .filter(|chunk| chunk.end_offset() == offset && chunk.nonce == segment.nonce)
             .map(|chunk| chunk.next_position);
         let at_start = (offset == segment.base_offset).then_some(FIRST_EXTENT);
-        Some(Place {
+        Ok(Some(Place {
             segment: *segment,
             sealed: next.is_some(),
             end_offset: next.map_or(state.tail.flushed, |(base, _)| *base),
             known: known.or(at_start),
-        })
+        }))
     }
 }
 
@@ -113,16 +120,30 @@ impl SegmentReader<'_> {
     /// The extents from the one that holds `offset` on.
     pub(crate) async fn read_chunk(&self, offset: Offset) -> Result<Chunk, ReadError> {
         let index = self.index().await?;
-        let begin = match self.place.known {
-            Some(position) => position,
-            None => self.locate(&index, offset).await?,
-        };
+        if let Some(begin) = self.place.known {
+            match self.read_from(&index, begin, offset).await {
+                // How far the damage reaches, later headers tell.
+                Err(ReadError::Damaged { .. }) => {}
+                read => return read,
+            }
+        }
+        let begin = self.locate(&index, offset).await?;
+        self.read_from(&index, begin, offset).await
+    }
+
+    /// The extents from the one at `begin` on, which must hold `offset`.
+    async fn read_from(
+        &self,
+        index: &SegmentIndex,
+        begin: FilePosition,
+        offset: Offset,
+    ) -> Result<Chunk, ReadError> {
         let segment_end = self.place.segment.end_position;
         let far = FilePosition((begin.0 + CHUNK_READ).min(segment_end.0));
         // Up to where an extent is known to begin, so that none is read in part.
         let end = if far == segment_end { far } else { index.last_within(begin, far).unwrap_or(far) };
         let mut piece = self.piece(begin, end).await?;
-        let first = self.decode(&piece, begin, offset)?;
+        let first = self.header_at(&piece, begin, offset)?;
         let first_end = begin + first.total_len();
         if first_end > piece.end {
             piece = self.piece(begin, first_end.min(segment_end)).await?;
@@ -138,7 +159,7 @@ impl SegmentReader<'_> {
         let mut next = None;
         while piece.from(position).len() >= EXTENT_HEADER_LEN {
             let asked = next.unwrap_or(offset);
-            let verified = self.decode(&piece, position, asked).and_then(|header| {
+            let verified = self.header_at(&piece, position, asked).and_then(|header| {
                 let rest = &piece.from(position)[EXTENT_HEADER_LEN..];
                 let Some(body) = rest.get(..buffer_len(u64::from(header.body_len))) else { return Ok(None) };
                 let verified = header.verify_body(body, nonce, position);
@@ -173,7 +194,7 @@ impl SegmentReader<'_> {
     }
 
     /// The header at `position`, whose extent must hold `asked`.
-    fn decode(
+    fn header_at(
         &self,
         piece: &Piece,
         position: FilePosition,
@@ -204,7 +225,8 @@ impl SegmentReader<'_> {
         let mut missed = None;
         loop {
             if position >= segment_end {
-                return Err(self.damaged(offset, self.place.end_offset, position, ExtentFault::Zeros));
+                let (at, fault) = missed.unwrap_or((position, ExtentFault::Zeros));
+                return Err(self.damaged(offset, self.place.end_offset, at, fault));
             }
             if piece.from(position).len() < EXTENT_HEADER_LEN {
                 piece = self.piece(position, position + WALK_READ).await?;
@@ -212,8 +234,8 @@ impl SegmentReader<'_> {
             }
             match ExtentHeader::decode(piece.from(position), self.place.segment.nonce, position) {
                 Ok((header, _)) if header.base_offset > offset => {
-                    let fault = missed.unwrap_or(ExtentFault::Zeros);
-                    return Err(self.damaged(offset, header.base_offset, position, fault));
+                    let (at, fault) = missed.unwrap_or((position, ExtentFault::Zeros));
+                    return Err(self.damaged(offset, header.base_offset, at, fault));
                 }
                 Ok((header, _)) if header.end_offset > offset => {
                     // Past a header that does not verify nobody knows how late it was.
@@ -228,7 +250,7 @@ impl SegmentReader<'_> {
                     position = header.next_position(position);
                 }
                 Err(fault) => {
-                    missed = Some(fault);
+                    missed = Some((position, fault));
                     position = self.next_header(position).await?;
                 }
             }
@@ -318,8 +340,9 @@ impl SegmentReader<'_> {
     /// A walk along the headers of the segment, from a point of its index, or from its beginning.
     pub(crate) async fn walk_from(&self, point: Option<Point>) -> Result<HeaderWalk, ReadError> {
         let position = point.map_or(FIRST_EXTENT, |point| point.position);
+        let next_offset = point.map_or(self.place.segment.base_offset, |point| point.base_offset);
         let piece = self.piece(position, position + WALK_READ).await?;
-        Ok(HeaderWalk { position, piece })
+        Ok(HeaderWalk { position, next_offset, piece })
     }
 
     /// Reads the blocks that hold `from..to`, cut at the segment's end. At least a header's length is there
@@ -350,18 +373,25 @@ impl SegmentReader<'_> {
 /// Where a walk along the headers of a segment stands.
 pub(crate) struct HeaderWalk {
     position: FilePosition,
+    /// Where the next header should go on, in offsets.
+    next_offset: Offset,
     piece: Piece,
 }
 
 impl HeaderWalk {
-    /// The next header; the body behind it is not looked at. One that does not verify is damage.
+    /// The next header; the body behind it is not looked at. One that does not verify is damage, and so is an end
+    /// before all offsets were met: a segment that should follow is missing.
     pub(crate) async fn next(
         &mut self,
         segment: &SegmentReader<'_>,
     ) -> Result<Option<ExtentHeader>, ReadError> {
         let position = self.position;
         if position >= segment.place.segment.end_position {
-            return Ok(None);
+            let (next, end) = (self.next_offset, segment.place.end_offset);
+            return match next < end {
+                true => Err(segment.damaged(next, end, position, ExtentFault::Zeros)),
+                false => Ok(None),
+            };
         }
         if self.piece.from(position).len() < EXTENT_HEADER_LEN {
             self.piece = segment.piece(position, position + WALK_READ).await?;
@@ -370,12 +400,10 @@ impl HeaderWalk {
         match ExtentHeader::decode(self.piece.from(position), segment.place.segment.nonce, position) {
             Ok((header, _)) => {
                 self.position = header.next_position(position);
+                self.next_offset = header.end_offset;
                 Ok(Some(header))
             }
-            Err(fault) => {
-                let (start, end) = (segment.place.segment.base_offset, segment.place.end_offset);
-                Err(segment.damaged(start, end, position, fault))
-            }
+            Err(fault) => Err(segment.damaged(self.next_offset, segment.place.end_offset, position, fault)),
         }
     }
 }

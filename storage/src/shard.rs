@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use corrente_runtime::executor::{Queue, spawn_in};
 use corrente_runtime::timer;
 
 use crate::checkpointer::Checkpointer;
+use crate::drives::Drive;
 use crate::log::{LogId, LogInner};
 use crate::pool::Pool;
 use crate::read_ahead::ReadAhead;
@@ -55,8 +56,11 @@ pub struct StorageConfig {
     pub upkeep_interval: Duration,
     /// Memory for the keys of the one log that is being compacted.
     pub compaction_bytes: usize,
-    /// What is left alone of each data directory's file system: appends are refused rather than take it.
-    pub reserve_bytes: u64,
+    /// What is left alone of each data directory's file system: appends are refused rather than take it. By default
+    /// 1 GiB, or a twentieth of it where that is less.
+    pub reserve_bytes: Option<u64>,
+    /// Data directories that could not be used at the start, by their places: nothing is put there.
+    pub failed_dirs: Vec<usize>,
 }
 
 impl StorageConfig {
@@ -77,7 +81,8 @@ impl StorageConfig {
             pool_bytes_max: 256 * 1024 * 1024,
             upkeep_interval: Duration::from_secs(30),
             compaction_bytes: 32 * 1024 * 1024,
-            reserve_bytes: 0,
+            reserve_bytes: None,
+            failed_dirs: Vec::new(),
         }
     }
 
@@ -92,6 +97,8 @@ pub(crate) struct Shard {
     pub(crate) tail: RefCell<TailRing>,
     pub(crate) read_ahead: ReadAhead,
     pub(crate) pool: Pool,
+    /// One for each data directory, in their order.
+    pub(crate) drives: Vec<Rc<Drive>>,
     pub(crate) checkpointer: Checkpointer,
     /// Logs whose active file is open.
     awake: RefCell<BTreeMap<LogId, Weak<LogInner>>>,
@@ -105,12 +112,21 @@ impl Shard {
             tail: RefCell::new(TailRing::new(config.tail_ring_bytes)),
             read_ahead: ReadAhead::new(config.read_ahead_bytes),
             pool: Pool::new(config.pool_bytes_max),
+            drives: drives(&config),
             checkpointer: Checkpointer::new(&config),
             awake: RefCell::new(BTreeMap::new()),
             sweeping: Cell::new(false),
             zeros: OnceCell::new(),
             config,
         })
+    }
+
+    /// The drive that a path lies on.
+    pub(crate) fn drive_of(&self, path: &Path) -> &Rc<Drive> {
+        self.drives
+            .iter()
+            .find(|drive| path.starts_with(drive.path()))
+            .expect("a log lies in a data directory")
     }
 
     /// Zeros to write ahead, shared by all logs.
@@ -150,6 +166,15 @@ impl Shard {
         });
         !awake.is_empty()
     }
+}
+
+fn drives(config: &StorageConfig) -> Vec<Rc<Drive>> {
+    let drives: Vec<Rc<Drive>> =
+        config.data_dirs.iter().map(|dir| Drive::new(dir.clone(), config.reserve_bytes)).collect();
+    for failed in &config.failed_dirs {
+        drives[*failed].fail("it could not be used at the start");
+    }
+    drives
 }
 
 /// Runs while any file is open; a shard at rest has no timer.

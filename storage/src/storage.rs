@@ -9,6 +9,7 @@ use corrente_protocol::ids::{LeaderEpoch, Offset};
 use corrente_runtime::file;
 
 use crate::checkpointer::checkpoint_dir;
+use crate::drives::{Drive, DriveState};
 use crate::error::{AtPath, CreateError, OpenError, PathError, RecoveryError};
 use crate::layout::{DELETED_SUFFIX, FoundLog, log_dir};
 use crate::log::{Log, LogId, State, Tail};
@@ -48,12 +49,47 @@ impl Storage {
         Ok(storage)
     }
 
-    /// The data directory with the fewest of this shard's logs, by its place in the configuration.
-    pub fn emptiest_dir(&self) -> usize {
+    /// The data directories, as they were last looked at.
+    pub fn drives(&self) -> Vec<DriveState> {
+        self.shard.drives.iter().map(|drive| drive.state()).collect()
+    }
+
+    /// Whether any data directory takes new logs, by a fresh look.
+    pub async fn has_room(&self) -> bool {
+        self.drive_for_new_log().await.is_some()
+    }
+
+    /// The data directory with the fewest of this shard's logs, of those that have not failed and have room.
+    async fn drive_for_new_log(&self) -> Option<Rc<Drive>> {
         let logs = self.logs();
-        let dirs = &self.shard.config.data_dirs;
-        let count = |dir: &std::path::PathBuf| logs.iter().filter(|log| log.dir().starts_with(dir)).count();
-        (0..dirs.len()).min_by_key(|i| count(&dirs[*i])).expect("a storage has a data directory")
+        let count = |drive: &Drive| logs.iter().filter(|log| log.dir().starts_with(drive.path())).count();
+        let mut drives = self.shard.drives.clone();
+        drives.sort_by_key(|drive| count(drive));
+        for drive in drives {
+            if drive.is_open().await {
+                return Some(drive);
+            }
+        }
+        None
+    }
+
+    /// Makes a new, empty log in the data directory that has the fewest; in another one if that fails meanwhile. It is
+    /// durable on return, and not cancel-safe, as [`Storage::create_log`].
+    pub async fn place_log(&self, id: LogId) -> Result<Log, CreateError> {
+        loop {
+            let Some(drive) = self.drive_for_new_log().await else { return Err(CreateError::NoRoom) };
+            let at =
+                self.shard.drives.iter().position(|other| Rc::ptr_eq(other, &drive)).expect("one of them");
+            match self.create_log(id, at).await {
+                Err(CreateError::Io { path, source }) => {
+                    drive.learn_from(&source);
+                    if !drive.has_failed() {
+                        return Err(CreateError::Io { path, source });
+                    }
+                }
+                made => return made,
+            }
+        }
     }
 
     /// The open logs, ordered by id.
@@ -165,6 +201,17 @@ impl Storage {
 
     pub(crate) fn upkeep_counters(&self) -> &Cell<UpkeepCounters> {
         &self.upkeep
+    }
+
+    /// Empties the pool of a drive that has little room left.
+    pub(crate) async fn give_back_pools(&self) {
+        for drive in &self.shard.drives {
+            if !drive.take_if_plenty(0)
+                && let Err(error) = self.shard.pool.drain(drive.path()).await
+            {
+                tracing::warn!(%error, "recycled files could not be removed");
+            }
+        }
     }
 
     pub(crate) fn config(&self) -> &StorageConfig {

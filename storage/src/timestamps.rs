@@ -10,7 +10,7 @@ use corrente_protocol::ids::{LeaderEpoch, Offset};
 use corrente_protocol::record_batch::{RecordBatch, RecordBatches};
 
 use crate::error::ReadError;
-use crate::extent::{ExtentHeader, NO_TIMESTAMP};
+use crate::extent::{ExtentHeader, NO_TIMESTAMP, UNKNOWN_TIMESTAMP};
 use crate::log::LogInner;
 use crate::reader;
 use crate::segment::Segment;
@@ -37,7 +37,7 @@ pub(crate) async fn first_at(
     up_to: Offset,
 ) -> Result<Option<TimestampedOffset>, ReadError> {
     let mut from = Offset::ZERO;
-    while let Some((segment, end_offset)) = next_segment(log, from, at_ms, up_to) {
+    while let Some((segment, end_offset)) = next_segment(log, from, at_ms, up_to)? {
         match first_in_segment(log, segment, end_offset, at_ms, up_to).await {
             Ok(Some(found)) => return Ok(Some(found)),
             Ok(None) => from = end_offset,
@@ -57,7 +57,7 @@ pub(crate) async fn latest(
 ) -> Result<Option<TimestampedOffset>, ReadError> {
     let mut latest_ms = NO_TIMESTAMP;
     let mut from = Offset::ZERO;
-    while let Some((segment, end_offset)) = next_segment(log, from, latest_ms.saturating_add(1), up_to) {
+    while let Some((segment, end_offset)) = next_segment(log, from, latest_ms.saturating_add(1), up_to)? {
         let of_segment = latest_of_segment(log, segment, end_offset, up_to).await;
         match of_segment {
             Ok(of_segment) => latest_ms = latest_ms.max(of_segment),
@@ -72,7 +72,7 @@ pub(crate) async fn latest(
     first_at(log, latest_ms, up_to).await
 }
 
-/// The latest timestamp of the records of a segment that can be read, by the headers of whatever lies wholly among them.
+/// The latest timestamp of the records of a segment that can be read, by the headers of what lies wholly among them.
 async fn latest_of_segment(
     log: &Rc<LogInner>,
     segment: Segment,
@@ -80,7 +80,8 @@ async fn latest_of_segment(
     up_to: Offset,
 ) -> Result<i64, ReadError> {
     let start = log.state.borrow().log_start_offset;
-    if start <= segment.base_offset && end_offset <= up_to {
+    let is_known = segment.max_timestamp_ms != UNKNOWN_TIMESTAMP;
+    if is_known && start <= segment.base_offset && end_offset <= up_to {
         return Ok(segment.max_timestamp_ms);
     }
     let mut latest_ms = NO_TIMESTAMP;
@@ -120,19 +121,26 @@ async fn latest_of_part(
     Ok(readable.map(|record| record.timestamp_ms).max().unwrap_or(NO_TIMESTAMP))
 }
 
-/// The first segment at or beyond `from` that may hold such a record, and where it ends.
-fn next_segment(log: &LogInner, from: Offset, at_ms: i64, up_to: Offset) -> Option<(Segment, Offset)> {
+/// The first segment at or beyond `from` that may hold such a record, and where it ends. What lay before the first one
+/// there is may have held it as well.
+fn next_segment(
+    log: &LogInner,
+    from: Offset,
+    at_ms: i64,
+    up_to: Offset,
+) -> Result<Option<(Segment, Offset)>, ReadError> {
     let state = log.state.borrow();
+    reader::check_beginning(&state)?;
     let up_to = up_to.min(state.tail.flushed);
     let ends = state.segments.keys().skip(1).copied().chain([state.tail.flushed]);
     let mut segments = state.segments.values().zip(ends);
-    let (segment, end) = segments.find(|(segment, end)| {
+    let found = segments.find(|(segment, end)| {
         segment.base_offset >= from
             && *end > state.log_start_offset
             && segment.base_offset < up_to
             && segment.max_timestamp_ms >= at_ms
-    })?;
-    Some((*segment, end))
+    });
+    Ok(found.map(|(segment, end)| (*segment, end)))
 }
 
 async fn first_in_segment(

@@ -55,6 +55,7 @@ pub(crate) async fn round(storage: &Storage) {
         yield_if_needed().await;
     }
     dirty.sort_by_key(|(dirty_ppm, _)| std::cmp::Reverse(*dirty_ppm));
+    storage.give_back_pools().await;
     for (_, log) in dirty {
         compact(&log, counters).await;
     }

@@ -76,6 +76,7 @@ pub(crate) fn seal_active(log: &Rc<LogInner>) {
 
 /// Ends the log's writability and the writer.
 fn fail(log: &LogInner, error: &PathError) {
+    log.drive.learn_from(&error.source);
     log.fence(&error.to_string());
     log.state.borrow_mut().writing = false;
     log.quiet.notify_all();
@@ -226,6 +227,12 @@ async fn wait_for_space(log: &LogInner, end: u64) {
 async fn make_ready(log: &Rc<LogInner>, file: &File, ahead: Ahead) -> Result<(), PathError> {
     match ahead {
         Ahead::Enough => Ok(()),
+        // What is left of a drive that is nearly full is for records.
+        Ahead::Fill(range) if !log.drive.take_if_plenty(range.end - range.start) => {
+            with_prewrite(log, Prewrite::filled);
+            Ok(())
+        }
+        Ahead::Allocate(range) if !log.drive.take_if_plenty(range.end - range.start) => Ok(()),
         Ahead::Fill(range) => {
             spawn_in(Queue::Background, fill(log.clone(), file.clone(), range)).detach();
             Ok(())

@@ -53,7 +53,7 @@ async fn append_drawn(log: &Log, keys: u64) -> Appends {
     seen.map(|(offset, (key, value))| Seen { offset, timestamp_ms: now_ms, key, value }).collect()
 }
 
-/// Whatever was read is as it was appended, in order, and nothing is missing that is not superseded; a tombstone may be.
+/// Whatever was read is as it was appended, in order, and nothing is missing that is not superseded, or a tombstone.
 fn check(read: &[Seen], appended: &Appends, from: u64) {
     let by_offset: BTreeMap<u64, &Seen> = appended.iter().map(|record| (record.offset, record)).collect();
     let mut last: BTreeMap<&str, &Seen> = BTreeMap::new();

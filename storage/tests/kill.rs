@@ -85,7 +85,8 @@ fn a_log_that_was_never_finished_is_made_anew() {
             let left = names(&log_dir(0), ".new").await.len();
             let config = StorageConfig::new(vec![data_dir()], ShardId(0), layout.generation());
             let storage = Storage::open(config).await.expect("the storage opens");
-            storage.open_log(found).await.expect("the log is recovered");
+            let (log, _) = storage.open_log(found).await.expect("the log is recovered");
+            assert_eq!(log.health(), corrente_storage::Health::Sound);
             assert!(names(&log_dir(0), ".new").await.is_empty());
             left
         });

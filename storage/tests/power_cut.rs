@@ -13,7 +13,7 @@ use corrente_protocol::ids::{Offset, ShardId};
 use corrente_runtime::executor::spawn;
 use corrente_runtime::random::random_u64;
 use corrente_runtime::timer;
-use corrente_storage::{Log, NodeLayout, Storage, StorageConfig, TailFound};
+use corrente_storage::{Log, NodeLayout, Recovered, Storage, StorageConfig, TailFound};
 
 const LOGS: u32 = 3;
 const LIVES: u32 = 7;
@@ -89,6 +89,9 @@ impl Story {
         let mut logs = Vec::new();
         for found in layout.logs().to_vec() {
             match storage.open_log(found).await {
+                Ok((log, Recovered { tail: TailFound::Damaged, .. })) => {
+                    return self.lose(format!("{log:?}: {:?}", log.health()));
+                }
                 Ok((log, recovered)) => {
                     self.torn.set(self.torn.get() + u32::from(recovered.tail == TailFound::Torn));
                     logs.push(log);

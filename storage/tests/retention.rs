@@ -8,9 +8,11 @@ use std::time::Duration;
 use common::*;
 use corrente_protocol::compression::Compression;
 use corrente_protocol::ids::Offset;
+use corrente_runtime::executor::spawn;
 use corrente_runtime::file;
+use corrente_runtime::sim::{DiskFault, FaultRule, When};
 use corrente_runtime::timer::{self, wall_clock_ms};
-use corrente_storage::{DeleteRecordsError, Log, LogPolicy, ReadError};
+use corrente_storage::{DeleteRecordsError, Health, Log, LogPolicy, ReadError};
 
 const SEGMENT: u64 = 64 * 1024;
 
@@ -115,6 +117,7 @@ fn records_are_deleted_to_the_offset_and_stay_so() {
         let (_opened, log) = open_one(|_| {}).await;
         assert_eq!(log.log_start_offset(), Offset(137));
         assert!(matches!(log.read(Offset(136), Offset(200), 1).await, Err(ReadError::OutOfRange { .. })));
+        log.settle(log.flushed_offset());
         assert_eq!(log.delete_records_before(Offset(200)).await.unwrap(), Offset(200));
         grow(&log, 1).await;
         assert_eq!(read_seen(&log, Offset(200), 1).await.unwrap().len(), 1);
@@ -136,6 +139,51 @@ fn without_checkpoints_the_log_still_starts_where_it_did() {
         let (_opened, log) = open_one(|_| {}).await;
         assert_eq!((log.log_start_offset(), log.flushed_offset()), (Offset(150), Offset(200)));
     });
+}
+
+#[test]
+fn a_power_cut_right_after_removal_leaves_a_sound_log() {
+    let (world, node) = world(7);
+    run(&world, &node, || async {
+        // The checkpoint hears of nothing any more.
+        let (opened, log) = open_one(|config| config.checkpoint_interval = Duration::from_secs(3600)).await;
+        grow(&log, 30).await;
+        opened.storage.checkpoint_now().await.unwrap();
+        grow(&log, 120).await;
+        assert_eq!(log.delete_records_before(Offset(140)).await.unwrap(), Offset(140));
+    });
+    node.crash();
+    run(&world, &node, || async {
+        let (_opened, log) = open_one(|_| {}).await;
+        assert_eq!(log.health(), Health::Sound);
+        assert_eq!((log.log_start_offset(), log.flushed_offset()), (Offset(140), Offset(150)));
+        assert_eq!(read_seen(&log, Offset(140), 5000).await.unwrap().len(), 10);
+    });
+}
+
+#[test]
+fn a_reader_whose_records_are_removed_meanwhile_is_told() {
+    let (world, node) = world(8);
+    let first = log_dir(0).join("00000000000000000000.seg");
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        grow(&log, 200).await;
+        opened.storage.close().await.unwrap();
+    });
+    // The start opens it, asks for its length, reads its header and closes it; the reader opens it, and then takes
+    // seconds to read.
+    node.disk().inject(FaultRule { fault: DiskFault::Stall, when: When::Nth(6), below: first });
+    run(&world, &node, || async {
+        let (_opened, log) = open_one(|_| {}).await;
+        log.settle(log.flushed_offset());
+        let reader = log.clone();
+        let reading = spawn(async move { reader.read(Offset(3), Offset(200), 100_000).await });
+        timer::sleep(Duration::from_millis(200)).await;
+        assert_eq!(log.delete_records_before(Offset(150)).await.unwrap(), Offset(150));
+        let read = reading.await.map(|batches| batches.len());
+        assert!(matches!(read, Err(ReadError::OutOfRange { asked: Offset(3), .. })), "{read:?}");
+    });
+    assert_eq!(node.disk().counters().stalls, 1);
 }
 
 #[test]

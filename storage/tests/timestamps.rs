@@ -6,7 +6,7 @@ use common::*;
 use corrente_protocol::compression::Compression;
 use corrente_protocol::ids::Offset;
 use corrente_runtime::random::random_u64;
-use corrente_storage::{Log, LogPolicy};
+use corrente_storage::{Log, LogPolicy, ReadError};
 
 /// What `offset_for_timestamp` and `offset_of_max_timestamp` should say of these records.
 fn expected(records: &[Seen], at_ms: i64) -> Option<(u64, i64)> {
@@ -94,4 +94,74 @@ fn append_time_is_the_log_s_own_and_never_goes_back() {
         assert_eq!(seen.len(), 100);
         assert!(seen.iter().all(|record| record.timestamp_ms > 5_000));
     });
+}
+
+/// Rots the header of a segment of a log of 200 records, each later than the one before, and opens it.
+fn with_a_rotten_header(which: fn(&[String]) -> usize, story: impl AsyncFnOnce(Log, u64, u64) + 'static) {
+    let (world, node) = world(20);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        for n in 0..200_i64 {
+            let value = format!("{n:>1000}");
+            append_settled(&log, &keyed_batch(Compression::None, &[("key", Some(&value), n)])).await;
+        }
+        opened.storage.close().await.expect("closed");
+    });
+    run(&world, &node, move || async move {
+        let names = names(&log_dir(0), ".seg").await;
+        let bases: Vec<u64> =
+            names.iter().map(|name| name.trim_end_matches(".seg").parse().unwrap()).collect();
+        let rotten = which(&names);
+        rot(&log_dir(0).join(&names[rotten]), 50).await;
+        let (_opened, log) = open_damaged().await;
+        story(log, bases[rotten], bases.get(rotten + 1).copied().unwrap_or(200)).await;
+    });
+}
+
+async fn is_refused(log: &Log, at_ms: u64, lies_in: std::ops::Range<u64>) {
+    let found = log.offset_for_timestamp(i64::try_from(at_ms).unwrap(), log.flushed_offset()).await;
+    let Err(ReadError::Damaged { start, end, .. }) = found else {
+        panic!("{at_ms} was looked for: {found:?}")
+    };
+    let named = start.0..end.0;
+    assert!(
+        named.contains(&lies_in.start) && named.contains(&(lies_in.end - 1)),
+        "{lies_in:?}, told {named:?}"
+    );
+}
+
+#[test]
+fn a_missing_beginning_is_not_passed_over() {
+    with_a_rotten_header(
+        |_| 0,
+        async |log, base, end| {
+            is_refused(&log, 7, base..end).await;
+            is_refused(&log, end + 1, base..end).await;
+            assert!(log.offset_of_max_timestamp(log.flushed_offset()).await.is_err());
+        },
+    );
+}
+
+#[test]
+fn a_missing_middle_is_not_passed_over() {
+    with_a_rotten_header(
+        |names| names.len() / 2,
+        async |log, base, end| {
+            assert_eq!(found(&log, 7, log.flushed_offset()).await, Some((7, 7)));
+            is_refused(&log, base + 1, base..end).await;
+            assert!(log.offset_of_max_timestamp(log.flushed_offset()).await.is_err());
+        },
+    );
+}
+
+#[test]
+fn a_missing_end_is_not_passed_over() {
+    with_a_rotten_header(
+        |names| names.len() - 1,
+        async |log, base, end| {
+            assert_eq!(found(&log, 7, log.flushed_offset()).await, Some((7, 7)));
+            is_refused(&log, base + 1, base..end).await;
+            assert!(log.offset_of_max_timestamp(log.flushed_offset()).await.is_err());
+        },
+    );
 }

@@ -85,7 +85,7 @@ fn batches(seeds: &mut Seeds) {
     seeds.put("record", "headers", &two[second..]);
     for compression in Compression::ALL {
         seeds.put("batch_records", compression.name(), batch(20, compression));
-        seeds.put("batch_validate", compression.name(), batch(5, compression));
+        seeds.put("batch_validate", compression.name(), batch(20, compression));
         seeds.put(
             "batch_round_trip",
             compression.name(),
@@ -147,7 +147,7 @@ fn codecs(seeds: &mut Seeds) {
 fn wire(seeds: &mut Seeds) {
     let mut tags = TaggedWriter::new();
     tags.field(1, |w| w.put_u32(11));
-    tags.field(9, |w| w.put_str("from the future"));
+    tags.field(9, |w| w.put_u32(12));
     let mut w = Writer::new();
     // Before each value stands which kind of value the entry is to read.
     w.put_u8(4);
@@ -256,23 +256,37 @@ fn configs(seeds: &mut Seeds, example: &Path) {
 
 /// What a broker says to the client, step by step; `corrente_client::fuzz` reads them.
 fn answers(seeds: &mut Seeds) {
+    // Zeros are steps that do nothing, so whatever an answer leaves of them is passed over.
+    const NOTHING: [u8; 16] = [0; 16];
     const OPEN: [u8; 1] = [0];
-    const GREET: [u8; 4] = [1, 0, 0xff, 0xff];
-    // A wire, all of the answer in one piece, no refusal, no error; then what the answer's own fields are.
-    let answer = |fields: &[u8]| [&[3, 0, 0, 0][..], fields, &[0xff, 0xff]].concat();
+    let greet = |wire| [&[1, wire][..], &NOTHING].concat();
+    // No refusal, no error; then what the answer's own fields are.
+    let answer = |wire, fields: &[u8]| [&[3, wire, 0, 0][..], fields, &NOTHING].concat();
+    // To a question for offsets: from 0 to 9.
+    let answers = |wire, count| vec![answer(wire, &[0, 0, 9, 0, 0, 0, 9, 0]); count].concat();
     let push = [9, 5, 0, b'h', b'e', b'l', b'l', b'o'];
     let time = |ms: u16| [&[8][..], &ms.to_le_bytes()].concat();
-    let plain = [OPEN.to_vec(), GREET.to_vec()].concat();
-    let served: Vec<u8> = std::iter::repeat_n(answer(&[1, 0, 0, 0, 0]), 6).flatten().collect();
-    seeds.put("client", "greeted", plain.clone());
-    seeds.put("client", "served", [plain.clone(), served.clone(), push.to_vec(), served.clone()].concat());
-    let rest = [OPEN.to_vec(), GREET.to_vec(), push.to_vec(), time(50), served.clone()].concat();
-    seeds.put("client", "served-on", [plain.clone(), served, rest.clone(), rest].concat());
-    let body = [&[5, 0, 0, 4, 0][..], &[0; 4], &[0xff, 0xff]].concat();
-    seeds.put("client", "strange-body", [plain.clone(), body].concat());
-    let hello = vec![2, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 96, 0];
-    seeds.put("client", "strange-hello", [OPEN.to_vec(), hello].concat());
-    seeds.put("client", "reset", [plain, vec![7, 0], time(1_000), OPEN.to_vec(), GREET.to_vec()].concat());
+
+    let greeted = [&OPEN[..], &greet(0)].concat();
+    // The first wire leads to whoever is there; what comes by metadata opens the second, to the leader.
+    let led = [&greeted[..], &answers(0, 6), &OPEN, &greet(1), &answers(1, 8)].concat();
+    let records = answer(1, &[2, 3, 0, b'a', b'b', b'c', 1, 0, b'd', 0, 9, 0]);
+    seeds.put("client", "greeted", greeted.clone());
+    seeds.put("client", "answered", [&greeted[..], &answers(0, 12)].concat());
+    seeds.put("client", "led", led.clone());
+    seeds.put("client", "records", [&led[..], &push, &records, &time(50), &records, &push].concat());
+    let later =
+        [&push[..], &time(1_000), &OPEN, &greet(0), &greet(1), &answers(0, 4), &answers(1, 4)].concat();
+    seeds.put("client", "later", [&led[..], &later, &later].concat());
+    seeds.put(
+        "client",
+        "reset",
+        [&led[..], &push, &[7, 1], &time(500), &OPEN, &greet(1), &answers(1, 3)].concat(),
+    );
+    let body = [&[5, 0, 0, 4, 0][..], &NOTHING].concat();
+    seeds.put("client", "strange-body", [greeted, body].concat());
+    let hello = [&[2, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0][..], &NOTHING].concat();
+    seeds.put("client", "strange-hello", [&OPEN[..], &hello].concat());
 }
 
 /// What a stranger says to a broker, step by step; `corrente_sim::fuzz` reads them.

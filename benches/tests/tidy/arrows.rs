@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("history", &[]),
     ("chaos", &["client", "history"]),
     ("sim", &["broker", "client", "runtime", "protocol", "history"]),
-    ("faultfs", &["client"]),
+    ("faultfs", &["chaos", "client", "history"]),
 ];
 
 /// What only a test may reach: hostile bytes and golden frames are built with the protocol's own codec.

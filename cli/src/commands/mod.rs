@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod completions;
 pub mod consume;
+pub mod log;
 pub mod produce;
 pub mod serve;
 pub mod topic;
@@ -23,6 +24,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Topic(command) => with_runtime(topic::run(&global, command)),
         Command::Produce(args) => with_runtime(produce::run(&global, args)),
         Command::Consume(args) => with_runtime(consume::run(&global, args)),
+        Command::Log(command) => with_runtime(log::run(&global, command)),
         Command::Bench(command) => bench::run(&global, command),
         Command::Completions(args) => completions::run(&args),
     }

@@ -303,7 +303,7 @@ async fn delete(output: Output, admin: &Admin, args: DeleteArgs) -> Result<ExitC
         let partitions = topic.partitions.len();
         let question =
             format!("delete topic {}, {partitions} partitions, {bytes} bytes, for good?", args.name);
-        if !confirm::ask(&question)? {
+        if !confirm::ask(&question, "nothing was deleted")? {
             return Ok(ExitCode::FAILURE);
         }
     }

@@ -175,3 +175,25 @@ pub fn feed(command: &mut Command, input: &[u8]) -> Output {
 pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|byte| *byte == b'\n').collect()
 }
+
+/// The directory of a partition, wherever below the data directory it lies.
+pub fn partition_dir(home: &Path, topic: &str, partition: &str) -> PathBuf {
+    let mut unseen = vec![home.join("data")];
+    while let Some(directory) = unseen.pop() {
+        if directory.ends_with(Path::new(topic).join(partition)) {
+            return directory;
+        }
+        let entries = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        unseen.extend(entries.filter(|path| path.is_dir()));
+    }
+    panic!("no directory of {topic}/{partition} below {}", home.display());
+}
+
+/// The segment files in a partition's directory, in order.
+pub fn segments(directory: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect();
+    segments.sort();
+    segments
+}

@@ -246,6 +246,24 @@ fn modes_have_names() {
 }
 
 #[test]
+fn pending_writes_are_counted_as_they_are_cut() {
+    let mut story = Story::new();
+    let late = story.receive(0, 1);
+    story.write(1, 1);
+    let flush = story.recorder.flush_received().unwrap();
+    story.write(2, 1);
+    story.recorder.write_done(late).unwrap();
+    story.recorder.flush_done(flush).unwrap();
+    story.flush();
+    let told = story.end();
+    let counts = pending_counts(&told.recording.events);
+    assert_eq!(counts, [0, 1, 2, 2, 2, 3, 3, 3, 2, 2, 0]);
+    for (event, count) in counts.into_iter().enumerate() {
+        assert_eq!(told.cut(event, Mode::AllLost, 0).1.pending, count, "behind {event}");
+    }
+}
+
+#[test]
 fn a_damaged_recording_is_an_error() {
     let mut story = Story::new();
     story.recorder.flush_done(7).unwrap();

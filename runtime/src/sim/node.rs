@@ -149,6 +149,11 @@ impl Disk<'_> {
         self.disk_mut().heal();
     }
 
+    /// The lengths of all files at and below a path.
+    pub fn used_bytes(&self, path: impl AsRef<Path>) -> u64 {
+        self.disk().tree.bytes_below(path.as_ref())
+    }
+
     /// What fits at and below a path, as on a file system of its own; None takes the bound away. What is there
     /// already stays, also beyond it.
     pub fn set_capacity(&self, path: impl AsRef<Path>, bytes: Option<u64>) {

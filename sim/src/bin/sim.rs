@@ -1,4 +1,4 @@
-//! Runs the power-cut scenario over many seeds, or over one, and says what came of it.
+//! Runs the scenario over many seeds, or over one, and says what came of it.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -19,13 +19,21 @@ use corrente_runtime::timer::now;
 use corrente_sim::campaign::Totals;
 use corrente_sim::plan::Plan;
 use corrente_sim::power_cut::{self, Planted, Report};
+use corrente_sim::trouble::Mode;
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
-const USAGE: &str = "usage: sim [--seeds N] [--from SEED] [--negative-control] [--seed S [--history FILE]]
+const USAGE: &str = "usage: sim [--seeds N] [--from SEED] [--damage] [--plant FAULT | --negative-control]
+           [--seed S [--history FILE]]
 
   --seeds N            how many seeds, 1000 unless told
   --from SEED          the first of them, 0 unless told
-  --negative-control   take the flush out: the checker must find the loss
+  --damage             disks that rot, lose and mislay what was flushed instead of disks that fail: damage must be
+                       told of and never served
+  --plant FAULT        a fault whose consequences the checker must find:
+                         ignored-flushes      the disk says it has flushed, and has not
+                         unflushed-recovery   a start does not flush what it has found
+                         retried-flushes      a flush that fails is made again, and its success believed
+  --negative-control   the same as --plant ignored-flushes
   --seed S             this seed alone, twice, with its plan and everything that was found
   --history FILE       what its clients did and saw, for 'history check'";
 
@@ -42,6 +50,7 @@ struct Options {
     seeds: u64,
     alone: bool,
     history: Option<PathBuf>,
+    mode: Mode,
     planted: Planted,
 }
 
@@ -58,8 +67,14 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options =
-        Options { from: 0, seeds: 1_000, alone: false, history: None, planted: Planted::Nothing };
+    let mut options = Options {
+        from: 0,
+        seeds: 1_000,
+        alone: false,
+        history: None,
+        mode: Mode::Failing,
+        planted: Planted::Nothing,
+    };
     while let Some(argument) = arguments.next() {
         let mut number = || {
             let value = arguments.next().ok_or(format!("{argument} needs a number"))?;
@@ -75,19 +90,30 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--history" => {
                 options.history = Some(arguments.next().ok_or("--history needs a file")?.into());
             }
+            "--damage" => options.mode = Mode::Lying,
             "--negative-control" => options.planted = Planted::IgnoredFlushes,
+            "--plant" => options.planted = parse_planted(arguments.next())?,
             other => return Err(format!("unknown argument '{other}'")),
         }
     }
     Ok(options)
 }
 
+fn parse_planted(name: Option<String>) -> Result<Planted, String> {
+    match name.as_deref() {
+        Some("ignored-flushes") => Ok(Planted::IgnoredFlushes),
+        Some("unflushed-recovery") => Ok(Planted::UnflushedRecovery),
+        Some("retried-flushes") => Ok(Planted::RetriedFlushes),
+        other => Err(format!("--plant needs a fault, not '{}'", other.unwrap_or_default())),
+    }
+}
+
 /// A run that panicked has no report; the panic has been printed.
 type Outcome = (u64, Option<Report>);
 
 /// One seed, in a thread of its own so that a panic ends nothing else.
-fn run(seed: u64, planted: Planted) -> Outcome {
-    (seed, thread::spawn(move || power_cut::run(seed, planted)).join().ok())
+fn run(seed: u64, mode: Mode, planted: Planted) -> Outcome {
+    (seed, thread::spawn(move || power_cut::run(seed, mode, planted)).join().ok())
 }
 
 fn campaign(options: &Options) -> bool {
@@ -104,7 +130,7 @@ fn campaign(options: &Options) -> bool {
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || outcomes.send(run(seed, options.planted)).is_err() {
+                    if seed >= end || outcomes.send(run(seed, options.mode, options.planted)).is_err() {
                         return;
                     }
                 }
@@ -114,10 +140,13 @@ fn campaign(options: &Options) -> bool {
         for (seed, report) in inbox {
             if let Some(report) = &report {
                 totals.add(report);
+                if let Some(why) = &report.refused_start {
+                    println!("seed {seed}: did not start on a damaged disk: {why}");
+                }
             }
             if report.as_ref().is_none_or(|report| !report.violations.is_empty()) {
                 if options.planted == Planted::Nothing {
-                    print_failure(seed, report.as_ref());
+                    print_failure(seed, options.mode, report.as_ref());
                 }
                 failing.push((seed, report));
             }
@@ -132,50 +161,54 @@ fn campaign(options: &Options) -> bool {
     failing.sort_by_key(|(seed, _)| *seed);
     match options.planted {
         Planted::Nothing => verdict(options, &totals, &failing),
-        Planted::IgnoredFlushes => negative_verdict(options, &totals, &failing),
+        _ => negative_verdict(options, &failing),
     }
 }
 
 fn verdict(options: &Options, totals: &Totals, failing: &[Outcome]) -> bool {
-    let shortfalls = totals.shortfalls();
+    let shortfalls = totals.shortfalls(options.mode);
     for shortfall in &shortfalls {
         println!("proves too little: {shortfall}");
     }
     if !failing.is_empty() {
         println!("FAILED: {} of {} seeds", failing.len(), options.seeds);
     } else if shortfalls.is_empty() {
-        println!("passed: {} seeds, nothing acknowledged was lost", options.seeds);
+        println!("passed: {} seeds, nothing that was promised was lost", options.seeds);
     }
     failing.is_empty() && shortfalls.is_empty()
 }
 
-/// With the flush taken out, seeds must fail, and for the right reason.
-fn negative_verdict(options: &Options, totals: &Totals, failing: &[Outcome]) -> bool {
+/// With a planted fault seeds must fail, and for the right reason.
+fn negative_verdict(options: &Options, failing: &[Outcome]) -> bool {
     let panicked = failing.iter().filter(|(_, report)| report.is_none()).count();
     println!(
         "caught           {} of {} seeds, {panicked} of them by an assertion",
         failing.len(),
         options.seeds
     );
-    for class in Class::ALL {
+    let found = |class| {
         let seeds = failing.iter().filter_map(|(_, report)| report.as_ref());
-        let count = seeds.filter(|report| report.violations.iter().any(|found| found.class == class)).count();
-        if count > 0 {
-            println!("                 {count} as {class:?}");
-        }
+        seeds.filter(|report| report.violations.iter().any(|found| found.class == class)).count()
+    };
+    for class in Class::ALL.into_iter().filter(|class| found(*class) > 0) {
+        println!("                 {} as {class:?}", found(class));
     }
     if let Some((first, _)) = failing.first() {
         println!("the first        seed {first}, after {} seeds", first - options.from + 1);
     }
-    if totals.lost_acks == 0 {
-        println!("FAILED: the flush was taken out, and no lost acknowledgement was found");
+    let lost = Class::ALL.into_iter().any(|class| {
+        let is_loss = class.is_loss() || class == Class::LostRead;
+        is_loss && found(class) > 0
+    });
+    if lost {
+        println!("passed: records are lost by the planted fault and the checker says so");
     } else {
-        println!("passed: without the flush, acknowledged records are lost and the checker says so");
+        println!("FAILED: a fault was planted, and nothing was found missing");
     }
-    totals.lost_acks > 0
+    lost
 }
 
-fn print_failure(seed: u64, report: Option<&Report>) {
+fn print_failure(seed: u64, mode: Mode, report: Option<&Report>) {
     match report {
         None => println!("seed {seed}: panicked, see above"),
         Some(report) => {
@@ -183,14 +216,14 @@ fn print_failure(seed: u64, report: Option<&Report>) {
             report.violations.iter().take(FINDINGS_SHOWN).for_each(|violation| println!("  {violation}"));
         }
     }
-    println!("  replay: scripts/sim --seed {seed}");
+    println!("  replay: {}", Plan::draw(seed, mode).command());
 }
 
 /// One seed with all there is to say, and again: the same seed must give the same run.
 fn examine(options: &Options) -> bool {
     trace_to_stderr();
-    println!("{:#?}", Plan::draw(options.from));
-    let (_, Some(first)) = run(options.from, options.planted) else { return false };
+    println!("{:#?}", Plan::draw(options.from, options.mode));
+    let (_, Some(first)) = run(options.from, options.mode, options.planted) else { return false };
     first.violations.iter().for_each(|violation| println!("{violation}"));
     println!("{:#?}", Report { violations: Vec::new(), ..first.clone() });
     println!("{} findings", first.violations.len());
@@ -200,14 +233,14 @@ fn examine(options: &Options) -> bool {
         eprintln!("error: {}: {error}", file.display());
         return false;
     }
-    let (_, second) = run(options.from, options.planted);
+    let (_, second) = run(options.from, options.mode, options.planted);
     let same = second.is_some_and(|second| second.trace_hash == first.trace_hash);
     println!("the same seed again: {}", if same { "the same trace" } else { "ANOTHER TRACE" });
     same && first.violations.is_empty() == (options.planted == Planted::Nothing)
 }
 
 fn write_history(options: &Options, file: &Path) -> std::io::Result<()> {
-    let (plan, planted) = (Plan::draw(options.from), options.planted);
+    let (plan, planted) = (Plan::draw(options.from, options.mode), options.planted);
     let told = thread::spawn(move || power_cut::run_and_tell(&plan, planted)).join();
     let (_, history) = told.map_err(|_| std::io::Error::other("the run panicked"))?;
     let mut file = BufWriter::new(File::create(file)?);

@@ -16,7 +16,7 @@ use super::walk::Scan;
 use super::{Recovered, TailFound, Trouble, chain_start};
 use crate::checkpoint::CheckpointEntry;
 use crate::error::PathError;
-use crate::extent::EXTENT_ALIGN;
+use crate::extent::{EXTENT_ALIGN, UNKNOWN_TIMESTAMP};
 use crate::log::{LogId, State, Tail};
 use crate::position::FilePosition;
 use crate::segment::{FIRST_EXTENT, Segment, segment_name};
@@ -39,18 +39,23 @@ pub(super) async fn recover(
     let mut scan = Scan {
         dir,
         extent_bytes_max: shard.config.extent_bytes_max(),
+        window_bytes_max: shard.config.window_bytes_max,
         scanned_bytes: 0,
         index: SegmentIndex::default(),
     };
     let name = segment_name(last.segment.base_offset);
     let file = scan.open(&name, OpenOptions::READ).await?;
-    let walked = scan.walk(&file, &name, chain_start(&last), last.file_len).await;
-    let chain = match walked {
+    let chain = match scan.walk(&file, &name, chain_start(&last), last.file_len).await {
         Ok((chain, _)) => chain,
         Err(Trouble::Io(error)) => return Err(error),
         Err(Trouble::Damaged(_)) => chain_start(&last),
     };
-    let flushed = checkpoint.map_or(Offset::ZERO, |entry| entry.flushed_offset).max(chain.next_offset);
+    let furthest = match scan.furthest_end(&file, &name, chain, last.file_len).await {
+        Ok(furthest) => furthest,
+        Err(Trouble::Io(error)) => return Err(error),
+        Err(Trouble::Damaged(_)) => chain.next_offset,
+    };
+    let flushed = checkpoint.map_or(Offset::ZERO, |entry| entry.flushed_offset).max(furthest);
     let log_start = log_start.min(flushed);
     let known = segments.iter().enumerate().map(|(at, found)| {
         let segment = sealed(found, segments.get(at + 1));
@@ -58,7 +63,8 @@ pub(super) async fn recover(
     });
     let mut known: BTreeMap<Offset, Segment> = known.collect();
     let segment = known.get_mut(&last.segment.base_offset).expect("it is one of them");
-    segment.max_timestamp_ms = chain.max_timestamp_ms;
+    // Others may have followed it.
+    segment.max_timestamp_ms = UNKNOWN_TIMESTAMP;
     let tail = Tail {
         flushed,
         epoch: checkpoint.map_or(chain.epoch, |entry| entry.leader_epoch.max(chain.epoch)),
@@ -89,13 +95,15 @@ async fn readable(id: LogId, dir: &Path) -> Result<Vec<Found>, PathError> {
 
 /// The segment with its end, as far as that is known.
 fn sealed(found: &Found, next: Option<&Found>) -> Segment {
-    if found.segment.rewritten.is_some() {
-        return found.segment;
+    if let Some(rewritten) = found.segment.rewritten {
+        let is_followed = next.is_some_and(|next| next.segment.base_offset == rewritten.end_offset);
+        let max_timestamp_ms = if is_followed { rewritten.max_timestamp_ms } else { UNKNOWN_TIMESTAMP };
+        return Segment { max_timestamp_ms, ..found.segment };
     }
     let told =
         next.and_then(|next| next.segment.previous).filter(|p| p.base_offset == found.segment.base_offset);
     let whole = found.file_len - found.file_len % EXTENT_ALIGN as u64;
     let end_position = told.map_or(FilePosition(whole).max(FIRST_EXTENT), |previous| previous.end_position);
-    let max_timestamp_ms = told.map_or(i64::MAX, |p| p.max_timestamp_ms);
+    let max_timestamp_ms = told.map_or(UNKNOWN_TIMESTAMP, |previous| previous.max_timestamp_ms);
     Segment { end_position, max_timestamp_ms, ..found.segment }
 }

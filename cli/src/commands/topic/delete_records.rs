@@ -15,8 +15,8 @@ use crate::output::{Output, table};
 
 /// Delete the oldest records of a topic; asks first on a terminal.
 ///
-/// Prints a plan to stderr first: for each partition from where to where, and how many offsets that is. The plan is what is
-/// done, whatever is produced meanwhile.
+/// Prints a plan to stderr first: for each partition from where to where, and how many offsets that is. The plan is
+/// what is done, whatever is produced meanwhile.
 #[derive(Debug, Args)]
 pub struct DeleteRecordsArgs {
     /// The topic.
@@ -64,7 +64,7 @@ pub async fn run(output: Output, admin: &Admin, args: DeleteRecordsArgs) -> Resu
     eprintln!("delete records of topic {}, for good:", args.name);
     eprintln!("{}", table(&Step::HEADER, steps.iter().map(Step::row)));
     let deletes = steps.iter().any(|step| step.records > 0);
-    if deletes && confirm::is_due(args.yes) && !confirm::ask("go ahead?")? {
+    if deletes && confirm::is_due(args.yes) && !confirm::ask("go ahead?", "nothing was deleted")? {
         return Ok(ExitCode::FAILURE);
     }
     let outcome = carry_out(admin, &args.name, &mut steps).await;

@@ -2,6 +2,7 @@
 //!
 //! A record that does not fit is a broken log or a broken controller, not a refused request.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corrente_protocol::fuzz::Choices;
@@ -259,17 +260,21 @@ pub(super) fn check_membership(record: &PartitionRecord) -> Result<(), ApplyErro
     if record.replicas.is_empty() {
         return problem("it has no replica".to_owned());
     }
+    // Sets, for a record may name tens of thousands.
+    let replicas: BTreeSet<NodeId> = record.replicas.iter().copied().collect();
     for (what, nodes) in [("replicas", &record.replicas), ("isr", &record.isr), ("elr", &record.elr)] {
-        for (place, node) in nodes.iter().enumerate() {
-            if nodes[..place].contains(node) {
+        let mut seen = BTreeSet::new();
+        for node in nodes {
+            if !seen.insert(node) {
                 return problem(format!("node {node} is twice in its {what}"));
             }
-            if !record.replicas.contains(node) {
+            if !replicas.contains(node) {
                 return problem(format!("node {node} is in its {what}, not in its replicas"));
             }
         }
     }
-    if let Some(node) = record.elr.iter().find(|node| record.isr.contains(node)) {
+    let isr: BTreeSet<NodeId> = record.isr.iter().copied().collect();
+    if let Some(node) = record.elr.iter().find(|node| isr.contains(node)) {
         return problem(format!("node {node} is in its isr and in its elr"));
     }
     if let Some(leader) = record.leader

@@ -1,52 +1,73 @@
 //! What has befallen a simulated disk: how often each thing, and where there is damage.
 
-use std::{ops::Range, path::PathBuf, time::Duration};
+use std::{
+    ops::{AddAssign, Range},
+    path::PathBuf,
+    time::Duration,
+};
 
+macro_rules! counters {
+    ($(#[$of_all:meta])* $name:ident { $($(#[$of_one:meta])* $counter:ident,)* }) => {
+        $(#[$of_all])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$of_one])* pub $counter: u64,)*
+        }
+
+        impl AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$counter += other.$counter;)*
+            }
+        }
+    };
+}
+
+counters! {
 /// What crashes, kills and faults have done to a disk so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskCounters {
+DiskCounters {
     /// Crashes so far.
-    pub crashes: u64,
+    crashes,
     /// Unflushed writes that survived a crash whole.
-    pub writes_kept: u64,
+    writes_kept,
     /// Unflushed writes of which some sectors survived a crash.
-    pub writes_torn: u64,
+    writes_torn,
     /// Unflushed writes that a crash left nothing of.
-    pub writes_lost: u64,
+    writes_lost,
     /// Unsynced names, renames, removals and lengths that survived a crash.
-    pub changes_kept: u64,
+    changes_kept,
     /// Unsynced names, renames, removals and lengths that did not.
-    pub changes_lost: u64,
+    changes_lost,
     /// Kills so far.
-    pub kills: u64,
+    kills,
     /// Writes that were under way at a kill and of which something is there, not flushed.
-    pub writes_left_by_kills: u64,
+    writes_left_by_kills,
     /// Reads that failed.
-    pub read_errors: u64,
+    read_errors,
     /// Writes that failed.
-    pub write_errors: u64,
+    write_errors,
     /// Flushes that failed, those of durable writes included.
-    pub flush_errors: u64,
+    flush_errors,
     /// Unflushed writes that a failed flush gave up for good.
-    pub writes_given_up: u64,
+    writes_given_up,
     /// Operations on names and lengths that failed.
-    pub name_errors: u64,
+    name_errors,
     /// Operations refused because the disk was full.
-    pub refused_as_full: u64,
+    refused_as_full,
     /// Operations that took seconds.
-    pub stalls: u64,
+    stalls,
     /// Operations while the disk was slowed down.
-    pub slowed: u64,
+    slowed,
     /// Writes reported done that were never made.
-    pub writes_never_made: u64,
+    writes_never_made,
     /// Writes reported done that landed elsewhere.
-    pub writes_misdirected: u64,
+    writes_misdirected,
     /// Reads of which one bit was another.
-    pub reads_flipped: u64,
+    reads_flipped,
     /// Reads that found a block as it had been before.
-    pub reads_stale: u64,
+    reads_stale,
     /// Bits that rotted.
-    pub bits_rotten: u64,
+    bits_rotten,
+}
 }
 
 /// What is wrong with a place on a disk.

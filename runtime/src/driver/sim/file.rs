@@ -292,6 +292,15 @@ pub(crate) async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     metadata(Kind::Change, "rename", to, move |disk| disk.tree.rename(&owned.0, &owned.1)).await
 }
 
+pub(crate) async fn link(from: &Path, to: &Path) -> io::Result<()> {
+    let owned = (from.to_owned(), to.to_owned());
+    metadata(Kind::Change, "link", to, move |disk| {
+        disk.claim(&owned.1, NAME_BYTES)?;
+        disk.tree.link(&owned.0, &owned.1)
+    })
+    .await
+}
+
 pub(crate) async fn remove_file(path: &Path) -> io::Result<()> {
     let owned = path.to_owned();
     metadata(Kind::Change, "remove_file", path, move |disk| disk.tree.remove_file(&owned)).await

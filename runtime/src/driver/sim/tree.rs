@@ -181,6 +181,18 @@ impl Tree {
         Ok(())
     }
 
+    pub(crate) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let entry = self.lookup(from)?;
+        let to = self.place(to)?;
+        match (&entry, to.dir.get(&to.name)) {
+            (Entry::File(_), None) => {}
+            (Entry::Dir(_), _) => return Err(io::ErrorKind::PermissionDenied.into()),
+            (Entry::File(_), Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+        }
+        self.change(NameChange::Set(to, entry));
+        Ok(())
+    }
+
     pub(crate) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         match self.lookup(path)? {
             Entry::Dir(_) => Err(io::ErrorKind::IsADirectory.into()),

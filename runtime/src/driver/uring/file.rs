@@ -15,7 +15,7 @@ use tracing::warn;
 use super::executor;
 use super::offload::on_disk_thread;
 pub(crate) use super::path::{
-    DirLock, create_dir_all, exists, lock_exclusive, read_dir, read_small, remove_dir_all, remove_file,
+    DirLock, create_dir_all, exists, link, lock_exclusive, read_dir, read_small, remove_dir_all, remove_file,
     rename, space, sync_dir, write_small,
 };
 use super::ring::Ring;

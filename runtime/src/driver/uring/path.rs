@@ -75,6 +75,11 @@ pub(crate) async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     on_disk_thread(move || fs::rename(from, to)).await
 }
 
+pub(crate) async fn link(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    on_disk_thread(move || fs::hard_link(from, to)).await
+}
+
 pub(crate) async fn remove_file(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     on_disk_thread(move || fs::remove_file(path)).await

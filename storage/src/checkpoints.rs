@@ -1,0 +1,74 @@
+//! What all checkpoint files of a node say together: the newest entry of each log.
+//!
+//! Reads, and changes nothing: a start and the tools that look at a node that is down both ask here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use corrente_protocol::ids::ShardId;
+use corrente_runtime::file;
+
+use crate::checkpoint::{CheckpointEntry, CheckpointFault, CheckpointFile};
+use crate::checkpointer::parse_file_name;
+use crate::error::{AtPath, PathError};
+use crate::log::LogId;
+
+/// The largest checkpoint file read: some ten million logs.
+const CHECKPOINT_LEN_MAX: usize = 1 << 30;
+
+/// What the files of one directory say.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    /// The greatest generation seen; 0 if none.
+    pub(crate) generation: u64,
+    /// The newest entry of each log.
+    pub(crate) entries: BTreeMap<LogId, (CheckpointEntry, ShardId)>,
+    /// Files of which nothing is used.
+    pub(crate) faulty: Vec<Faulty>,
+    /// Files that say less than was written to them.
+    pub(crate) cut: Vec<PathBuf>,
+}
+
+/// A file that is not used.
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    pub(crate) path: PathBuf,
+    pub(crate) fault: CheckpointFault,
+}
+
+impl Checkpoints {
+    /// Reads every file with a name of ours in `dir`, which must be there.
+    pub(crate) async fn read(dir: &Path) -> Result<Checkpoints, PathError> {
+        let mut checkpoints = Checkpoints::default();
+        let mut newest: BTreeMap<LogId, ((u64, u64), CheckpointEntry, ShardId)> = BTreeMap::new();
+        for entry in file::read_dir(dir).await.at(dir)? {
+            let path = dir.join(&entry.name);
+            let Some((named, shard)) = parse_file_name(&entry.name) else { continue };
+            checkpoints.generation = checkpoints.generation.max(named);
+            let content = file::read_small(&path, CHECKPOINT_LEN_MAX).await.at(&path)?;
+            let file = match CheckpointFile::decode(&content) {
+                Ok(file) => file,
+                Err(fault) => {
+                    checkpoints.faulty.push(Faulty { path, fault });
+                    continue;
+                }
+            };
+            if file.is_cut(&content) {
+                checkpoints.cut.push(path);
+            }
+            checkpoints.generation = checkpoints.generation.max(file.header.generation);
+            for (sequence, entries) in file.frames {
+                let age = (file.header.generation, sequence);
+                for entry in entries {
+                    let known = newest.entry(entry.log).or_insert((age, entry, shard));
+                    if known.0 <= age {
+                        *known = (age, entry, shard);
+                    }
+                }
+            }
+        }
+        let entries = newest.into_iter().map(|(log, (_, entry, shard))| (log, (entry, shard)));
+        checkpoints.entries = entries.collect();
+        Ok(checkpoints)
+    }
+}
