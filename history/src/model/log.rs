@@ -27,6 +27,8 @@ pub(super) struct ModelLog {
     pub(super) records: BTreeMap<u64, Kept>,
     /// Where each record stands first; what was removed is remembered.
     places: BTreeMap<RecordId, u64>,
+    /// When each offset was given away, in ms since 1970: never earlier than the record there was sent and stamped.
+    given_ms: Vec<i64>,
 }
 
 impl ModelLog {
@@ -34,7 +36,8 @@ impl ModelLog {
         self.places.get(&id).copied()
     }
 
-    pub(super) fn append(&mut self, record: Kept) -> u64 {
+    pub(super) fn append(&mut self, record: Kept, now_ms: i64) -> u64 {
+        self.given_ms.push(now_ms);
         let offset = self.end;
         self.places.entry(record.id).or_insert(offset);
         self.records.insert(offset, record);
@@ -52,16 +55,30 @@ impl ModelLog {
             offset: *offset,
             timestamp_ms: Some(kept.timestamp_ms),
         };
-        let late = |at_ms| self.records.iter().find(|(_, kept)| kept.timestamp_ms >= at_ms);
         match query {
             OffsetQuery::Earliest => bare(self.start),
             OffsetQuery::Latest => bare(self.end),
-            OffsetQuery::Timestamp(at_ms) => late(at_ms).map_or(bare(self.end), found),
+            OffsetQuery::Timestamp(at_ms) => self.first_at(at_ms).map_or(bare(self.end), found),
             OffsetQuery::MaxTimestamp => {
-                let latest_ms = self.records.values().map(|kept| kept.timestamp_ms).max();
-                latest_ms.and_then(late).map_or(bare(self.end), found)
+                self.latest_ms().and_then(|at_ms| self.first_at(at_ms)).map_or(bare(self.end), found)
             }
         }
+    }
+
+    fn first_at(&self, at_ms: i64) -> Option<(&u64, &Kept)> {
+        let from = self.given_ms.partition_point(|given_ms| *given_ms < at_ms) as u64;
+        self.records.range(from..).find(|(_, kept)| kept.timestamp_ms >= at_ms)
+    }
+
+    fn latest_ms(&self) -> Option<i64> {
+        let mut latest_ms = None;
+        for (offset, kept) in self.records.iter().rev() {
+            if Some(self.given_ms[*offset as usize]) < latest_ms {
+                break;
+            }
+            latest_ms = latest_ms.max(Some(kept.timestamp_ms));
+        }
+        latest_ms
     }
 
     /// Removes from the front what is too old or too much.
