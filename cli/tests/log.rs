@@ -172,7 +172,7 @@ fn what_is_damaged_is_told_and_repaired_and_the_rest_is_served() {
 #[test]
 fn metadata_that_is_lost_is_not_made_up() {
     let node = Node::grown();
-    let metadata = partition_dir(node.home.path(), "00000000-0000-0000-0000-000000000000", "0");
+    let metadata = partition_dir(node.home.path(), "00000000-0000-0000-0000-000000000001", "0");
     flip(&segments(&metadata)[0], 4096 + 70);
     assert_eq!(node.log("verify", &[]).output().unwrap().status.code(), Some(1));
     let output = node.log("repair", &["--yes"]).output().unwrap();

@@ -120,10 +120,24 @@ impl SegmentReader<'_> {
     /// The extents from the one that holds `offset` on.
     pub(crate) async fn read_chunk(&self, offset: Offset) -> Result<Chunk, ReadError> {
         let index = self.index().await?;
-        let begin = match self.place.known {
-            Some(position) => position,
-            None => self.locate(&index, offset).await?,
-        };
+        if let Some(begin) = self.place.known {
+            match self.read_from(&index, begin, offset).await {
+                // How far the damage reaches, later headers tell.
+                Err(ReadError::Damaged { .. }) => {}
+                read => return read,
+            }
+        }
+        let begin = self.locate(&index, offset).await?;
+        self.read_from(&index, begin, offset).await
+    }
+
+    /// The extents from the one at `begin` on, which must hold `offset`.
+    async fn read_from(
+        &self,
+        index: &SegmentIndex,
+        begin: FilePosition,
+        offset: Offset,
+    ) -> Result<Chunk, ReadError> {
         let segment_end = self.place.segment.end_position;
         let far = FilePosition((begin.0 + CHUNK_READ).min(segment_end.0));
         // Up to where an extent is known to begin, so that none is read in part.
@@ -211,7 +225,8 @@ impl SegmentReader<'_> {
         let mut missed = None;
         loop {
             if position >= segment_end {
-                return Err(self.damaged(offset, self.place.end_offset, position, ExtentFault::Zeros));
+                let (at, fault) = missed.unwrap_or((position, ExtentFault::Zeros));
+                return Err(self.damaged(offset, self.place.end_offset, at, fault));
             }
             if piece.from(position).len() < EXTENT_HEADER_LEN {
                 piece = self.piece(position, position + WALK_READ).await?;
@@ -219,8 +234,8 @@ impl SegmentReader<'_> {
             }
             match ExtentHeader::decode(piece.from(position), self.place.segment.nonce, position) {
                 Ok((header, _)) if header.base_offset > offset => {
-                    let fault = missed.unwrap_or(ExtentFault::Zeros);
-                    return Err(self.damaged(offset, header.base_offset, position, fault));
+                    let (at, fault) = missed.unwrap_or((position, ExtentFault::Zeros));
+                    return Err(self.damaged(offset, header.base_offset, at, fault));
                 }
                 Ok((header, _)) if header.end_offset > offset => {
                     // Past a header that does not verify nobody knows how late it was.
@@ -235,7 +250,7 @@ impl SegmentReader<'_> {
                     position = header.next_position(position);
                 }
                 Err(fault) => {
-                    missed = Some(fault);
+                    missed = Some((position, fault));
                     position = self.next_header(position).await?;
                 }
             }

@@ -147,7 +147,7 @@ fn what_lay_in_a_first_segment_that_cannot_be_read_is_refused_by_name() {
         rot(&segment(0).await, 20).await;
         let second = segment(1).await;
         let second = Offset(second.file_stem().unwrap().to_str().unwrap().parse().unwrap());
-        let (_opened, log) = open_one(|_| {}).await;
+        let (_opened, log) = open_damaged().await;
         match log.read(Offset(0), log.flushed_offset(), 10_000).await {
             Err(ReadError::Damaged { start, end, .. }) => assert_eq!((start, end), (Offset(0), second)),
             other => panic!("{other:?} of a segment without a header"),
@@ -202,6 +202,51 @@ fn rot_before_a_later_extent_is_damage_even_beyond_the_checkpoint() {
         rot(&last_segment().await, 4096 + 5000).await;
         let reason = refused().await;
         assert!(reason.contains("a later extent"), "{reason}");
+    });
+}
+
+#[test]
+fn in_quarantine_what_is_sound_behind_the_damage_is_read() {
+    let (world, node) = world(13);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|config| config.checkpoint_interval = Duration::from_secs(900)).await;
+        for n in 0..20_u8 {
+            append_flushed(&log, &[vec![n; 1000]]).await;
+        }
+        drop(opened);
+    });
+    node.crash();
+    run(&world, &node, || async {
+        rot(&last_segment().await, 4096 + 5000).await;
+        let (_opened, log) = open_damaged().await;
+        assert_eq!(log.flushed_offset(), Offset(20));
+        assert_eq!(read_what_is_sound(&log).await, 19);
+    });
+}
+
+#[test]
+fn a_rotten_header_is_no_reason_to_refuse_the_extent_behind_it() {
+    let (world, node) = grown(7);
+    run(&world, &node, || async {
+        // Extents of one record each: 64 bytes, and about 1080 more, up to a multiple of 64.
+        let path = segment(0).await;
+        let content = file::read_small(&path, 1 << 20).await.unwrap();
+        let headers: Vec<u64> = (4096..content.len() as u64 - 64)
+            .step_by(64)
+            .filter(|at| content[usize::try_from(*at).unwrap()..].starts_with(b"CEXT"))
+            .collect();
+        rot(&path, headers[7] + 9).await;
+        let (_opened, log) = open_one(|_| {}).await;
+        let before = read(&log, Offset(0), Offset(7), 3000).await.expect("sound");
+        assert_eq!(before.len(), 7);
+        match log.read(Offset(7), Offset(100), 3000).await {
+            Err(ReadError::Damaged { start, end, reason }) => {
+                assert_eq!((start, end), (Offset(7), Offset(8)));
+                assert!(reason.contains(&headers[7].to_string()), "{reason} does not name {}", headers[7]);
+            }
+            other => panic!("{:?}", other.map(|batches| batches.len())),
+        }
+        assert_eq!(read_what_is_sound(&log).await, 99);
     });
 }
 

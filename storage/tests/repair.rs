@@ -5,16 +5,15 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
 use common::*;
-use corrente_protocol::ids::{LeaderEpoch, Offset};
+use corrente_protocol::ids::Offset;
 use corrente_protocol::record_batch::RecordBatches;
 use corrente_runtime::file::{self, File, OpenOptions};
-use corrente_runtime::random::random_u64;
 use corrente_runtime::sim::{DiskFault, FaultRule, Node, When, World};
-use corrente_storage::inspect::{Beside, FindingKind, LogReport, OfflineDirs, verify};
+use corrente_runtime::timer;
+use corrente_storage::inspect::{Beside, LogReport, OfflineDirs, verify};
 use corrente_storage::repair::{Repair, RepairPlan, Repaired};
 use corrente_storage::{Health, Log};
 
@@ -101,6 +100,8 @@ async fn opens_whole(lost: &BTreeSet<u64>) {
         assert_eq!(served(&log).await, expected);
         opened.storage.close().await.expect("closed");
         drop(opened);
+        // Indexes that reads have made anew are still being written.
+        timer::sleep(Duration::from_secs(1)).await;
         let report = verified().await;
         assert!(!report.is_damaged(), "{report:?}");
     }
@@ -144,6 +145,7 @@ async fn hurt(kind: &str) {
         for path in paths {
             file::remove_file(path).await.unwrap();
         }
+        file::sync_dir(&log_dir(0)).await.unwrap();
     };
     match kind {
         "a byte of a record" => rot(middle, 4096 + 5000).await,
@@ -219,4 +221,186 @@ fn what_verifies_is_served_after_a_repair_and_nothing_else() {
             opens_whole(&lost).await;
         });
     }
+}
+
+/// Whatever rots, what is left is right, and nothing is lost that the plan did not name.
+#[test]
+fn whatever_rots_is_repaired() {
+    let mut damaged = 0;
+    for seed in 0..150 {
+        let (world, node) = grown(1000 + seed);
+        world.run_for(Duration::from_secs(10));
+        node.disk().rot(log_dir(0), 1 + u32::try_from(seed % 12).unwrap(), Duration::from_secs(1));
+        damaged += run(&world, &node, || async {
+            let was_damaged = verified().await.is_damaged();
+            let (plan, done) = repaired().await;
+            assert_eq!(was_damaged, !plan.is_empty(), "{plan:?}");
+            assert!(!verified().await.is_damaged());
+            opens_whole(&lost_offsets(&done)).await;
+            u32::from(was_damaged)
+        });
+    }
+    assert!(damaged > 100, "only {damaged} of 150 logs were damaged");
+}
+
+/// A log that retention, compaction and leader epochs have left their marks on: what is read after rot and repair was
+/// there before, and what is missing was told.
+#[test]
+fn a_log_with_a_past_is_repaired() {
+    let mut damaged = 0;
+    for seed in 0..80 {
+        let (world, node) = world(6000 + seed);
+        node.spawn(live).detach();
+        world.run_for(Duration::from_micros(40_000 + seed * 1931));
+        node.crash();
+        let read_whole = || async {
+            let (opened, log) = open_one(|_| {}).await;
+            assert_eq!(log.health(), Health::Sound);
+            let seen = read_seen(&log, log.log_start_offset(), 50_000).await.expect("sound");
+            let end = (log.log_start_offset(), log.flushed_offset(), log.last_epoch());
+            opened.storage.close().await.expect("closed");
+            (seen, end)
+        };
+        let (before, end) = run(&world, &node, read_whole);
+        world.run_for(Duration::from_secs(10));
+        node.disk().rot(log_dir(0), 1 + u32::try_from(seed % 6).unwrap(), Duration::from_secs(1));
+        let lost = run(&world, &node, || async {
+            let was_damaged = verified().await.is_damaged();
+            let (_, done) = repaired().await;
+            assert!(!verified().await.is_damaged());
+            was_damaged.then(|| lost_offsets(&done))
+        });
+        damaged += u32::from(lost.is_some());
+        let lost = lost.unwrap_or_default();
+        let (after, end_after) = run(&world, &node, read_whole);
+        assert_eq!(end_after, end, "seed {seed}");
+        let expected: Vec<Seen> = before.into_iter().filter(|seen| !lost.contains(&seen.offset)).collect();
+        assert!(
+            after == expected,
+            "seed {seed}: {} records are left, {} expected",
+            after.len(),
+            expected.len()
+        );
+    }
+    assert!(damaged > 50, "only {damaged} of 80 logs were damaged");
+}
+
+/// The power fails, or the process is killed, at any moment of a repair: what the next repair comes to is the same.
+#[test]
+fn a_repair_that_is_cut_short_is_done_again() {
+    let mut unfinished = 0;
+    for seed in 0..200_u64 {
+        let kinds = ["a record in every segment", "two middle ones are gone", "two headers", "all are gone"];
+        let kind = kinds[usize::try_from(seed).unwrap() % kinds.len()];
+        let costs = KINDS.iter().find(|(name, _)| *name == kind).unwrap().1;
+        let (world, node) = grown(2000 + seed);
+        run(&world, &node, move || hurt(kind));
+        let expected = run(&world, &node, || async {
+            let dirs = offline().await;
+            Repair::plan_for(&dirs, &dirs.logs()[0]).await.expect("a plan").plan().clone()
+        });
+        for cut in 1..4 {
+            node.spawn(repaired).detach();
+            world.run_for(Duration::from_micros((seed * 83 + cut * 1700) % 9000));
+            if seed % 3 == 0 { node.kill() } else { node.crash() }
+        }
+        unfinished += run(&world, &node, move || async move {
+            let (plan, done) = repaired().await;
+            assert!(!verified().await.is_damaged());
+            // What an earlier attempt has filled in is told as lost no more, but it is as lost.
+            let lost: BTreeSet<u64> =
+                expected.lost.iter().flat_map(|lost| lost.start.0..lost.end.0).collect();
+            assert!(lost_offsets(&done).is_subset(&lost), "{kind}: {done:?}");
+            assert_eq!(lost.len(), costs);
+            opens_whole(&lost).await;
+            // However often it was cut short, every original is still there.
+            let aside = names(&log_dir(0).join("set-aside"), ".seg").await;
+            let originals = match kind {
+                "a record in every segment" => 7,
+                "two headers" => 2,
+                _ => 0,
+            };
+            assert_eq!(aside.len(), originals, "{kind}: {aside:?}");
+            u32::from(!plan.is_empty())
+        });
+    }
+    assert!(unfinished > 20, "only {unfinished} of 200 repairs were cut short");
+}
+
+/// A disk that cannot read some blocks: the rest is copied to blocks that it can.
+#[test]
+fn what_the_disk_cannot_read_is_lost_alone() {
+    for seed in 0..20 {
+        let (world, node) = grown(3000 + seed);
+        let path = run(&world, &node, || async { segments().await.swap_remove(2) });
+        let rule = FaultRule { fault: DiskFault::ReadError, when: When::Chance(0.3), below: path };
+        node.disk().inject(rule);
+        let lost = run(&world, &node, || async {
+            let dirs = offline().await;
+            let repair = Repair::plan_for(&dirs, &dirs.logs()[0]).await.expect("a plan");
+            // Each read draws anew, so what is met when it is done may be other than what was planned.
+            lost_offsets(&repair.apply().await.expect("repaired"))
+        });
+        node.disk().heal();
+        assert!(lost.iter().all(|offset| (30..45).contains(offset)), "{lost:?}");
+        run(&world, &node, move || async move { opens_whole(&lost).await });
+    }
+}
+
+#[test]
+fn a_log_start_that_rots_is_made_out_from_the_rest() {
+    let (world, node) = grown(4000);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        log.settle(log.flushed_offset());
+        log.delete_records_before(Offset(40)).await.expect("deleted");
+        opened.storage.close().await.expect("closed");
+        drop(opened);
+        let start = log_dir(0).join("start");
+        let mut bytes = file::read_small(&start, 64).await.unwrap();
+        bytes[40] ^= 1;
+        file::write_small(&start, bytes).await.unwrap();
+        assert!(verified().await.is_damaged());
+        let (plan, done) = repaired().await;
+        assert_eq!((plan.steps.len(), done.lost.len()), (1, 0), "{plan:?}");
+        assert!(!verified().await.is_damaged());
+        let (_opened, log) = open_one(|_| {}).await;
+        assert_eq!((log.health(), log.log_start_offset()), (Health::Sound, Offset(40)));
+        assert_eq!(served(&log).await, (40..100).collect());
+    });
+}
+
+/// A log whose directory is gone is made anew only where it is asked for by its own path.
+#[test]
+fn a_log_that_is_gone_is_stood_in_for_if_it_is_named() {
+    let (world, node) = grown(5000);
+    run(&world, &node, || async {
+        file::remove_dir_all(&log_dir(0)).await.unwrap();
+        file::sync_dir(log_dir(0).parent().unwrap()).await.unwrap();
+        let dirs = offline().await;
+        assert_eq!(dirs.logs(), []);
+        assert!(dirs.dirs()[0].findings[0].what.contains("offset 100"), "{:?}", dirs.dirs());
+        drop(dirs);
+        let dirs =
+            OfflineDirs::open(&[log_dir(0)], None, Beside::Nobody).await.expect("a checkpoint knows it");
+        let done =
+            Repair::plan_for(&dirs, &dirs.logs()[0]).await.expect("a plan").apply().await.expect("repaired");
+        drop(dirs);
+        let lost = lost_offsets(&done);
+        assert_eq!(lost, (0..100).collect());
+        opens_whole(&lost).await;
+    });
+}
+
+/// Without the node's checkpoints nobody knows how far a log reached.
+#[test]
+fn nothing_is_repaired_without_checkpoints() {
+    let (world, node) = grown(5001);
+    run(&world, &node, || async {
+        hurt("a byte of a record").await;
+        file::remove_dir_all(&data_dir().join("checkpoint")).await.unwrap();
+        let dirs = offline().await;
+        let repair = Repair::plan_for(&dirs, &dirs.logs()[0]).await.expect("a plan");
+        assert!(repair.plan().refused.as_ref().is_some_and(|why| why.contains("checkpoints")));
+    });
 }

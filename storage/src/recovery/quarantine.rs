@@ -45,13 +45,17 @@ pub(super) async fn recover(
     };
     let name = segment_name(last.segment.base_offset);
     let file = scan.open(&name, OpenOptions::READ).await?;
-    let walked = scan.walk(&file, &name, chain_start(&last), last.file_len).await;
-    let chain = match walked {
+    let chain = match scan.walk(&file, &name, chain_start(&last), last.file_len).await {
         Ok((chain, _)) => chain,
         Err(Trouble::Io(error)) => return Err(error),
         Err(Trouble::Damaged(_)) => chain_start(&last),
     };
-    let flushed = checkpoint.map_or(Offset::ZERO, |entry| entry.flushed_offset).max(chain.next_offset);
+    let furthest = match scan.furthest_end(&file, &name, chain, last.file_len).await {
+        Ok(furthest) => furthest,
+        Err(Trouble::Io(error)) => return Err(error),
+        Err(Trouble::Damaged(_)) => chain.next_offset,
+    };
+    let flushed = checkpoint.map_or(Offset::ZERO, |entry| entry.flushed_offset).max(furthest);
     let log_start = log_start.min(flushed);
     let known = segments.iter().enumerate().map(|(at, found)| {
         let segment = sealed(found, segments.get(at + 1));

@@ -15,8 +15,8 @@ use super::found::Found;
 use super::{Trouble, chain_start, damaged};
 use crate::checkpoint::CheckpointEntry;
 use crate::error::{AtPath, PathError};
-use crate::extent::{EXTENT_HEADER_LEN, ExtentFault, ExtentHeader};
-use crate::position::{FilePosition, buffer_len, file_len};
+use crate::extent::{EXTENT_ALIGN, EXTENT_HEADER_LEN, ExtentFault, ExtentHeader};
+use crate::position::{FilePosition, Nonce, buffer_len, file_len};
 use crate::scan::{BrokenChain, ChainEnd, Next, find_extent};
 use crate::segment::segment_name;
 use crate::segment_index::SegmentIndex;
@@ -241,6 +241,61 @@ impl Scan<'_> {
             yield_if_needed().await;
         }
         Ok(rubbish)
+    }
+
+    /// The furthest offset that extents of the segment reach to, from where a chain ended on: what lies between is
+    /// damaged.
+    pub(super) async fn furthest_end(
+        &mut self,
+        file: &File,
+        name: &str,
+        chain: ChainEnd,
+        file_end: u64,
+    ) -> Result<Offset, Trouble> {
+        let mut furthest = chain.next_offset;
+        let mut from = chain.position + EXTENT_ALIGN as u64;
+        while let Some((position, header)) = self.next_header(file, name, chain.nonce, from, file_end).await?
+        {
+            let resumed = ChainEnd {
+                nonce: chain.nonce,
+                position,
+                last_extent: position,
+                hash: header.prev,
+                next_offset: header.base_offset,
+                epoch: header.leader_epoch,
+                max_timestamp_ms: header.max_timestamp_ms,
+            };
+            let (end, _) = self.walk(file, name, resumed, file_end).await?;
+            // A header without its body was never whole, for all that can be told.
+            if end.position > position {
+                furthest = furthest.max(end.next_offset);
+            }
+            from = end.position.max(position + EXTENT_ALIGN as u64);
+        }
+        Ok(furthest)
+    }
+
+    /// The first header of the file that verifies, at or behind a position.
+    async fn next_header(
+        &mut self,
+        file: &File,
+        name: &str,
+        nonce: Nonce,
+        from: FilePosition,
+        file_end: u64,
+    ) -> Result<Option<(FilePosition, ExtentHeader)>, PathError> {
+        let mut at = from.block_start();
+        while at.0 < file_end {
+            let bytes = self.read(file, name, at, SCAN_READ).await?;
+            let skip = if at < from { from.in_block() } else { 0 };
+            let rest = bytes.get(skip..).unwrap_or_default();
+            if let Some(found) = find_extent(rest, nonce, at + file_len(skip)) {
+                return Ok(Some(found));
+            }
+            at = at + file_len(SCAN_READ);
+            yield_if_needed().await;
+        }
+        Ok(None)
     }
 
     pub(super) async fn open(&self, name: &str, options: OpenOptions) -> Result<File, PathError> {

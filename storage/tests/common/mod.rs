@@ -11,9 +11,14 @@ use corrente_protocol::compression::Compression;
 use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
 use corrente_protocol::record_batch::{BatchLimits, RecordBatchBuilder, RecordBatches, validate_batches};
 use corrente_runtime::buffer::BLOCK;
+use corrente_runtime::executor::yield_now;
 use corrente_runtime::file::{self, File, OpenOptions, Sync};
+use corrente_runtime::random::random_u64;
 use corrente_runtime::sim::{Node, World, WorldConfig};
-use corrente_storage::{Appended, Health, Log, LogId, NodeLayout, ReadError, Storage, StorageConfig};
+use corrente_runtime::timer::{self, wall_clock_ms};
+use corrente_storage::{
+    Appended, CompactionPolicy, Health, Log, LogId, LogPolicy, NodeLayout, ReadError, Storage, StorageConfig,
+};
 
 pub const EPOCH: LeaderEpoch = LeaderEpoch(1);
 const LIMIT: Duration = Duration::from_secs(600);
@@ -67,8 +72,17 @@ pub fn small(config: &mut StorageConfig) {
     config.idle_after = Duration::from_secs(1);
 }
 
-/// Opens the node's layout and every log in it.
+/// Opens the node's layout and every log in it, all of them sound.
 pub async fn open(change: impl FnOnce(&mut StorageConfig)) -> Opened {
+    let opened = open_as_it_is(change).await;
+    for log in &opened.logs {
+        assert_eq!(log.health(), Health::Sound, "{log:?}");
+    }
+    opened
+}
+
+/// Opens the node's layout and every log in it, whatever befell them.
+pub async fn open_as_it_is(change: impl FnOnce(&mut StorageConfig)) -> Opened {
     let layout = NodeLayout::open(&[data_dir()]).await.expect("the layout opens");
     let mut config = StorageConfig::new(vec![data_dir()], ShardId(0), layout.generation());
     small(&mut config);
@@ -77,7 +91,6 @@ pub async fn open(change: impl FnOnce(&mut StorageConfig)) -> Opened {
     let mut logs = Vec::new();
     for found in layout.logs().to_vec() {
         let (log, _) = storage.open_log(found).await.expect("the log is recovered");
-        assert_eq!(log.health(), Health::Sound);
         logs.push(log);
     }
     storage.checkpoint_now().await.expect("the first checkpoint");
@@ -92,6 +105,14 @@ pub async fn open_one(change: impl FnOnce(&mut StorageConfig)) -> (Opened, Log) 
         Some(log) => log.clone(),
         None => opened.storage.create_log(log_id(0), 0).await.expect("a new log"),
     };
+    (opened, log)
+}
+
+/// Opens everything and gives the first log, which is damaged.
+pub async fn open_damaged() -> (Opened, Log) {
+    let opened = open_as_it_is(|_| {}).await;
+    let log = opened.logs[0].clone();
+    assert!(matches!(log.health(), Health::Quarantined(_)), "{log:?} is {:?}", log.health());
     (opened, log)
 }
 
@@ -222,6 +243,45 @@ pub async fn read_all(log: &Log, max_bytes: usize) -> Vec<Bytes> {
     }
     assert_eq!(start.0 + records.len() as u64, log.flushed_offset().0);
     records.into_iter().map(|(_, value)| value).collect()
+}
+
+/// A life of a log with all that can befall it: appends of many sizes and epochs, retention, compaction.
+pub async fn live() {
+    let compaction = CompactionPolicy {
+        min_lag_ms: 0,
+        max_lag_ms: u64::MAX,
+        delete_retention_ms: 60_000,
+        dirty_ratio_ppm: 0,
+    };
+    let (opened, log) = open_one(|_| {}).await;
+    log.set_policy(LogPolicy { compaction: Some(compaction), ..LogPolicy::keep_all(32 * 1024) });
+    let mut epoch = log.last_epoch();
+    loop {
+        if random_u64().is_multiple_of(20) {
+            epoch = LeaderEpoch(epoch.0 + 1);
+        }
+        let key = format!("key-{}", random_u64() % 30);
+        let value = "v".repeat(usize::try_from(random_u64() % 4000).unwrap());
+        let batch = keyed_batch(Compression::None, &[(&key, Some(&value), wall_clock_ms())]);
+        let Ok(appended) = append_bytes(&log, epoch, &batch).await else { return };
+        match random_u64() % 40 {
+            0 if random_u64().is_multiple_of(4) => {
+                log.settle(log.flushed_offset());
+                opened.storage.upkeep_now().await;
+            }
+            1 => {
+                log.settle(log.flushed_offset());
+                let (start, end) = (log.log_start_offset().0, log.flushed_offset().0);
+                let keep_from = Offset(start + random_u64() % (end - start + 1));
+                let _ = log.delete_records_before(keep_from).await;
+            }
+            2 => timer::sleep(Duration::from_millis(random_u64() % 4)).await,
+            3..10 => {
+                let _ = log.flushed_past(Offset(appended.end_offset.0 - 1)).await;
+            }
+            _ => yield_now().await,
+        }
+    }
 }
 
 /// The names in a directory that end in `suffix`.

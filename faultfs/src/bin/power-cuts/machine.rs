@@ -58,8 +58,8 @@ pub enum Checked {
 
 /// Has the kernel play the journal of the file system on `image`, mounting it at `at`, and then checks all of it.
 ///
-/// In this order: e2fsck 1.47 takes a commit block torn at a sector for a damaged journal, plays nothing of it or
-/// beyond and wants a person, where the kernel knows it for what it is.
+/// In this order: e2fsck 1.47 takes a commit block torn at a sector for a damaged journal and wants a person, where the
+/// kernel knows it for what it is.
 pub fn recover_ext4(image: &Path, at: &Path) -> Result<(Checked, String)> {
     mount_ext4(image, at, false)?.unmount()?;
     let output = Command::new("e2fsck").args(["-f", "-p"]).arg(image).output().context("running e2fsck")?;
