@@ -128,8 +128,8 @@ impl Excuses {
             // An offset that was lost without a word is given again.
             (Some(Excuse::Window), Class::InconsistentOffsets) => true,
             (Some(_), class) if is_about_bytes(class) => false,
-            (Some(Excuse::Window), Class::Liveness) => true,
-            (Some(Excuse::Told), Class::Liveness) => self.of_all.is_some() || says_any(violation, &DAMAGED),
+            // An end that went back is not told of by saying that something is damaged.
+            (Some(Excuse::Told), Class::Liveness) => !violation.detail.contains(OUT_OF_RANGE),
             (Some(_), _) => true,
         }
     }

@@ -20,6 +20,9 @@ pub enum Mode {
     Lying,
 }
 
+/// With less than this left, a drive is full before the broker has looked again.
+const SUDDENLY_FULL: u64 = 2 << 20;
+
 /// What is wrong with a disk for a while.
 #[derive(Clone, Debug, Default)]
 pub struct Trouble {
@@ -48,10 +51,11 @@ impl Trouble {
         rules.is_empty() && dead_drive.is_none() && full.is_none() && *slowness <= 1 && *rotten_bits == 0
     }
 
-    /// Whether a log may take no more appends after it until the next start, or a start may fail. A full disk is
-    /// no better than a broken one as long as it fences logs.
+    /// Whether a log may take no more appends after it until the next start, or a start may fail. A drive that fills
+    /// up is told in time and refuses appends, unless so little is left that what is under way does not fit.
     pub fn fails_operations(&self) -> bool {
-        self.dead_drive.is_some() || self.full.is_some() || self.rules.iter().any(|rule| is_error(rule.fault))
+        let sudden = self.full.as_ref().is_some_and(|(_, room)| *room < SUDDENLY_FULL);
+        self.dead_drive.is_some() || sudden || self.rules.iter().any(|rule| is_error(rule.fault))
     }
 
     /// Makes it so.
@@ -129,7 +133,7 @@ impl Inclination {
             trouble.dead_drive = Some(drive(rng));
         }
         if rng.f64() < self.full {
-            trouble.full = Some((drive(rng), draw_up_to(rng, &[20_000, 200_000, 1_000_000])));
+            trouble.full = Some((drive(rng), draw_up_to(rng, &[20_000, 1_000_000, 8_000_000])));
         }
         if rng.f64() < self.slow {
             trouble.slowness = rng.u32(2..100);
