@@ -66,6 +66,12 @@ fn readable_end(log: &LogInner, from: Offset) -> Result<Offset, ReadError> {
         return Err(ReadError::Closed);
     }
     let (start, end) = (state.log_start_offset, state.log_end_offset);
+    if from > end
+        && let Some(reason) = &state.quarantined
+    {
+        // Where a damaged log ended is not known for sure: who asks may have read further once.
+        return Err(ReadError::Damaged { start: end, end: from.saturating_add(1), reason: reason.clone() });
+    }
     if from < start || from > end {
         return Err(ReadError::OutOfRange { asked: from, start, end });
     }

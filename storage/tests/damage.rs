@@ -50,6 +50,10 @@ async fn refused() -> String {
             let refused = append_bytes(&log, EPOCH, &batch(&[b"more"])).await;
             assert!(matches!(refused, Err(AppendError::Quarantined { .. })), "{refused:?}");
             read_what_is_sound(&log).await;
+            let end = log.log_end_offset();
+            let beyond = log.read(end.saturating_add(3), end.saturating_add(4), 1).await;
+            let told = matches!(beyond, Err(ReadError::Damaged { start, .. }) if start == end);
+            assert!(told, "a reader that was further once is told {beyond:?}");
             reason.to_string()
         }
         Err(error) => panic!("{error} instead of damage"),
