@@ -276,25 +276,26 @@ fn a_crash_at_any_step_leaves_the_latest_values() {
         let known = known.clone();
         run(&world, &node, || async move {
             let (_opened, log) = open_one(|_| {}).await;
-            check_life(&log, &mut known.borrow_mut()).await;
+            check_life(&log, &known).await;
         });
     }
     assert!(compactions > 40, "only {compactions} compactions took place");
 }
 
-async fn check_life(log: &Log, known: &mut Known) {
+async fn check_life(log: &Log, known: &RefCell<Known>) {
     let end = log.flushed_offset().0;
-    let sure = known.acknowledged;
+    let sure = known.borrow().acknowledged;
     assert!(end >= sure, "the log ends at {end}, {sure} were acknowledged");
-    known.handed_over.retain(|record| record.offset < end);
-    check_everywhere(log, &known.handed_over).await;
-    known.acknowledged = end;
+    known.borrow_mut().handed_over.retain(|record| record.offset < end);
+    let handed_over = known.borrow().handed_over.clone();
+    check_everywhere(log, &handed_over).await;
+    known.borrow_mut().acknowledged = end;
 }
 
 async fn live(known: Rc<RefCell<Known>>, compactions: Rc<RefCell<u64>>) {
     let (opened, log) = open_one(|config| config.pool_bytes_max = 0).await;
     log.set_policy(compacted());
-    check_life(&log, &mut known.borrow_mut()).await;
+    check_life(&log, &known).await;
     let storage = opened.storage.clone();
     spawn(async move {
         loop {

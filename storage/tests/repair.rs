@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::*;
@@ -37,7 +37,7 @@ async fn segments() -> Vec<PathBuf> {
     names(&log_dir(0), ".seg").await.iter().map(|name| log_dir(0).join(name)).collect()
 }
 
-async fn cut(path: &PathBuf, len: u64) {
+async fn cut(path: &Path, len: u64) {
     let file = File::open(path, OpenOptions::READ_WRITE).await.expect("there");
     file.set_len(len).await.expect("cut");
     file.sync_data().await.expect("flushed");
