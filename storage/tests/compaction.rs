@@ -13,7 +13,7 @@ use corrente_protocol::ids::Offset;
 use corrente_runtime::executor::spawn;
 use corrente_runtime::random::random_u64;
 use corrente_runtime::timer::{self, wall_clock_ms};
-use corrente_storage::{CompactionPolicy, Log, LogPolicy, StorageConfig};
+use corrente_storage::{CompactionPolicy, Log, LogPolicy, ReadError, StorageConfig};
 
 const EAGER: CompactionPolicy =
     CompactionPolicy { min_lag_ms: 0, max_lag_ms: u64::MAX, delete_retention_ms: 60_000, dirty_ratio_ppm: 0 };
@@ -251,7 +251,7 @@ fn a_young_part_is_left_alone_and_an_old_one_does_not_wait() {
 }
 
 /// What is known of a log across its lives: what was acknowledged, and what may be there besides.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     /// One past the last offset that was acknowledged.
     acknowledged: u64,
@@ -323,4 +323,28 @@ async fn live(known: Rc<RefCell<Known>>, compactions: Rc<RefCell<u64>>) {
             timer::sleep(Duration::from_micros(random_u64() % 3_000)).await;
         }
     }
+}
+
+#[test]
+fn what_has_rotted_is_not_compacted_away() {
+    let (world, node) = world(11);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|config| config.tail_ring_bytes = 1).await;
+        let mut appended = Vec::new();
+        for _ in 0..300 {
+            appended.extend(append_drawn(&log, 60).await);
+        }
+        let segments = names(&log_dir(0), ".seg").await;
+        rot(&log_dir(0).join(&segments[1]), 20_000).await;
+        log.set_policy(compacted());
+        opened.storage.upkeep_now().await;
+        assert_eq!(opened.storage.upkeep_done().failures, 1, "the rot was passed over");
+        assert!(names(&log_dir(0), ".seg").await.contains(&segments[1]), "the segment is gone");
+        assert!(names(&log_dir(0), ".new").await.is_empty(), "a segment was left unfinished");
+        let second: u64 = segments[1].trim_end_matches(".seg").parse().unwrap();
+        let third: u64 = segments[2].trim_end_matches(".seg").parse().unwrap();
+        let refused = read_seen(&log, Offset(second), 50_000).await;
+        assert!(matches!(refused, Err(ReadError::Damaged { .. })), "{:?}", refused.map(|seen| seen.len()));
+        check(&read_seen(&log, Offset(third), 50_000).await.expect("sound"), &appended, third);
+    });
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::*;
 use corrente_protocol::ids::Offset;
 use corrente_runtime::file::{self, File, OpenOptions};
+use corrente_runtime::sim::{DiskFault, FaultRule, When};
 use corrente_runtime::timer;
 use corrente_storage::{AppendError, ReadError};
 
@@ -66,6 +67,35 @@ fn a_failed_write_fences_the_log_for_good() {
         assert_eq!(read_all(&log, 100).await, ["kept"]);
         append_flushed(&log, &["again"]).await;
     });
+}
+
+#[test]
+fn what_the_disk_refuses_is_not_acknowledged() {
+    for (seed, fault) in [(8, DiskFault::WriteError), (9, DiskFault::FlushError)] {
+        let (world, node) = world(seed);
+        run(&world, &node, || async {
+            let (opened, log) = open_one(|_| {}).await;
+            append_flushed(&log, &["kept"]).await;
+            timer::sleep(Duration::from_secs(3)).await;
+            opened.storage.close().await.expect("closed");
+        });
+        let below = log_dir(0);
+        node.disk().inject(FaultRule { fault, when: When::Nth(1), below });
+        run(&world, &node, || async {
+            let (_opened, log) = open_one(|_| {}).await;
+            let appended = append(&log, &["lost"]).await;
+            let fenced = log.flushed_past(appended.base_offset).await.expect_err("the disk refused it");
+            assert!(fenced.reason.contains(".seg"), "{fenced}");
+            assert_eq!(log.flushed_offset(), Offset(1));
+            assert_eq!(read_all(&log, 100).await, ["kept"]);
+        });
+        node.crash();
+        run(&world, &node, || async {
+            let (_opened, log) = open_one(|_| {}).await;
+            // What was refused may be there all the same.
+            assert_eq!(read_all(&log, 100).await[0], "kept");
+        });
+    }
 }
 
 #[test]

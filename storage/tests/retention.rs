@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use common::*;
@@ -10,6 +12,7 @@ use corrente_protocol::compression::Compression;
 use corrente_protocol::ids::Offset;
 use corrente_runtime::executor::spawn;
 use corrente_runtime::file;
+use corrente_runtime::random::random_u64;
 use corrente_runtime::sim::{DiskFault, FaultRule, When};
 use corrente_runtime::timer::{self, wall_clock_ms};
 use corrente_storage::{DeleteRecordsError, Health, Log, LogPolicy, ReadError};
@@ -159,6 +162,86 @@ fn a_power_cut_right_after_removal_leaves_a_sound_log() {
         assert_eq!((log.log_start_offset(), log.flushed_offset()), (Offset(140), Offset(150)));
         assert_eq!(read_seen(&log, Offset(140), 5000).await.unwrap().len(), 10);
     });
+}
+
+/// What is known of a log across its lives.
+#[derive(Clone, Copy, Default)]
+struct Promised {
+    /// One past the last offset that was acknowledged.
+    end: u64,
+    /// Where the log was last said to start, and where it was last asked to.
+    start: u64,
+    asked: u64,
+    /// Files that were put into the pool.
+    pooled: usize,
+}
+
+/// Every record says where it stands.
+fn value_at(offset: u64) -> String {
+    let len = 1000 + usize::try_from(offset * 7919 % 29_000).unwrap();
+    format!("{offset:>len$}")
+}
+
+async fn keep_promises(log: &Log, promised: &Cell<Promised>) {
+    let Promised { end, start, asked, .. } = promised.get();
+    let (found_start, found_end) = (log.log_start_offset().0, log.flushed_offset().0);
+    assert!(found_end >= end, "the log ends at {found_end}, {end} were acknowledged");
+    assert!(
+        (start..=asked).contains(&found_start),
+        "the log starts at {found_start}, not in {start} to {asked}"
+    );
+    let seen = read_seen(log, log.log_start_offset(), 200_000).await.expect("sound");
+    assert_eq!(seen.len() as u64, found_end - found_start);
+    for (offset, record) in (found_start..).zip(seen) {
+        assert_eq!((record.offset, record.value), (offset, Some(value_at(offset))));
+    }
+    promised.set(Promised { end: found_end, start: found_start, asked: found_start, ..promised.get() });
+}
+
+async fn live_and_delete(promised: Rc<Cell<Promised>>) {
+    // A file is worth keeping from 1 MiB on.
+    let (_opened, log) = open_one(|config| config.segment_bytes = 1 << 20).await;
+    keep_promises(&log, &promised).await;
+    loop {
+        let value = value_at(log.log_end_offset().0);
+        let record = [("key", Some(value.as_str()), wall_clock_ms())];
+        append_settled(&log, &keyed_batch(Compression::None, &record)).await;
+        promised.set(Promised { end: log.flushed_offset().0, ..promised.get() });
+        if random_u64().is_multiple_of(32) {
+            let start = log.log_start_offset().0;
+            let asked = start + random_u64() % (log.flushed_offset().0 - start + 1);
+            promised.set(Promised { asked, ..promised.get() });
+            let start = log.delete_records_before(Offset(asked)).await.expect("deleted").0;
+            let pooled = match file::read_dir(Path::new("/data/pool")).await {
+                Ok(files) => files.len(),
+                Err(_) => 0,
+            };
+            let before = promised.get();
+            promised.set(Promised { start, pooled: before.pooled.max(pooled), ..before });
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_step_leaves_no_hole() {
+    let mut pooled = 0;
+    for seed in 0..30 {
+        let (world, node) = world(2000 + seed);
+        let promised = Rc::new(Cell::new(Promised::default()));
+        for life in 0..5_u64 {
+            let promised = promised.clone();
+            node.spawn(move || live_and_delete(promised)).detach();
+            world.run_for(Duration::from_micros(20_000 + (seed * 7919 + life * 104_729) % 250_000));
+            node.crash();
+        }
+        let last = promised.clone();
+        run(&world, &node, || async move {
+            let (_opened, log) = open_one(|config| config.segment_bytes = 1 << 20).await;
+            keep_promises(&log, &last).await;
+        });
+        pooled += promised.get().pooled;
+    }
+    assert!(pooled > 10, "only {pooled} files were kept to be taken into use again");
 }
 
 #[test]
