@@ -2,4 +2,4 @@
 
 #![no_main]
 
-corrente_fuzz::target!(corrente_sim::fuzz::broker, corrente_sim::fuzz::HELD_BASE);
+corrente_fuzz::target!(corrente_sim::fuzz::broker, corrente_protocol::fuzz::HELD_BASE_OF_WORLDS);

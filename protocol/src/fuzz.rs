@@ -48,6 +48,8 @@ pub const ENTRIES: &[Entry] = &[
 
 /// The most bytes an entry may hold at once, whatever it is given.
 pub const HELD_BASE: usize = 1 << 20;
+/// The same for an entry that makes a simulated world, with its disk and its buffers.
+pub const HELD_BASE_OF_WORLDS: usize = 64 << 20;
 /// The most bytes an entry may hold at once beyond that for each byte of its input. What a length in the input only
 /// claims is never among them.
 pub const HELD_PER_BYTE: usize = 256;

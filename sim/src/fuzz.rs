@@ -1,5 +1,5 @@
 //! Entry for fuzzing: a whole broker in a simulated world, a client, and a stranger who says what the bytes say. Not
-//! part of the api; the rules are those of `corrente_protocol::fuzz`, but for [`HELD_BASE`].
+//! part of the api; the rules are those of `corrente_protocol::fuzz`, but for the memory of a world.
 //!
 //! Whatever the stranger says, the broker answers each request at most once and in its own words, serves on, starts
 //! again after a stop or a power cut, and holds what it has acknowledged to the client.
@@ -34,9 +34,6 @@ use crate::client::Client;
 
 /// Every entry of this crate.
 pub const ENTRIES: &[Entry] = &[("broker", broker)];
-
-/// What a world may hold: two shards, their windows and tail rings, and the disk.
-pub const HELD_BASE: usize = 64 << 20;
 
 const BROKER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 7400);
 /// Virtual time in which each part of a session must come to its end.

@@ -231,8 +231,10 @@ impl CheckpointEntry {
 /// Entry for fuzzing: a checkpoint file, as it lies there and with every hash set right.
 #[doc(hidden)]
 pub fn fuzz_checkpoint(bytes: &[u8]) {
-    for bytes in [bytes.to_vec(), fuzz_sealed(bytes)] {
-        let Ok(file) = CheckpointFile::decode(&bytes) else { continue };
+    let mut sealed = bytes.to_vec();
+    fuzz_seal(&mut sealed);
+    for bytes in [bytes, &sealed] {
+        let Ok(file) = CheckpointFile::decode(bytes) else { continue };
         assert!(file.frames.is_sorted_by(|a, b| a.0 < b.0), "frames out of order");
         let mut written = file.header.encode().to_vec();
         for (sequence, entries) in &file.frames {
@@ -243,14 +245,14 @@ pub fn fuzz_checkpoint(bytes: &[u8]) {
     }
 }
 
-fn fuzz_sealed(bytes: &[u8]) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
+/// Makes every hash right, up to the first frame that does not fit into the file.
+pub(crate) fn fuzz_seal(bytes: &mut [u8]) {
     if bytes.len() < BLOCK {
-        return bytes;
+        return;
     }
     let hash = xxh3_64(&bytes[..FILE_HASHED]);
-    put(&mut bytes, FILE_HASHED, hash.to_le_bytes());
-    let nonce = FileHeader::decode(&bytes).map_or(Nonce(0), |header| header.nonce);
+    put(bytes, FILE_HASHED, hash.to_le_bytes());
+    let nonce = FileHeader::decode(bytes).map_or(Nonce(0), |header| header.nonce);
     let mut at = BLOCK;
     while let Some(frame) = bytes.get_mut(at..).filter(|rest| rest.len() >= FRAME_HEADER_LEN) {
         let seed = nonce.seed_at(FilePosition(file_len(at)));
@@ -262,7 +264,6 @@ fn fuzz_sealed(bytes: &[u8]) -> Vec<u8> {
         put(head, FRAME_HASHED, hash.to_le_bytes());
         at += (FRAME_HEADER_LEN + body.len()).next_multiple_of(BLOCK);
     }
-    bytes
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Entries for fuzzing, by the names of their targets, and what a fuzzer begins with. Not part of the api; the rules
 //! are those of `corrente_protocol::fuzz`.
 
+mod data_dir;
+
 use corrente_protocol::fuzz::Entry;
 use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 
@@ -19,11 +21,13 @@ pub use crate::log_start::fuzz_log_start as log_start;
 pub use crate::scan::fuzz_chain as chain;
 pub use crate::segment::fuzz_segment_header as segment_header;
 pub use crate::segment_index::fuzz_segment_index as segment_index;
+pub use data_dir::fuzz_data_dir as data_dir;
 
 /// Every entry of this crate.
 pub const ENTRIES: &[Entry] = &[
     ("chain", chain),
     ("checkpoint", checkpoint),
+    ("data_dir", data_dir),
     ("extent", extent),
     ("identity", identity),
     ("log_start", log_start),
@@ -44,6 +48,15 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("chain", "mended", [vec![all_mended], segment(&[64, 700])].concat()),
         ("checkpoint", "snapshot", checkpoint_of(&[2])),
         ("checkpoint", "deltas", checkpoint_of(&[3, 1, 0])),
+        ("data_dir", "sound", vec![0b11]),
+        ("data_dir", "a-byte-rotten", [&[0b11][..], &edit(4, 5_000, &[6, 1, 0, 0x5a])].concat()),
+        (
+            "data_dir",
+            "a-lie-that-verifies",
+            [&[0b11][..], &edit(4, 4_120, &[6, 1, 0, 1]), &edit(4, 0, &[4, 15])].concat(),
+        ),
+        ("data_dir", "cut-short", [&[0b11][..], &edit(4, 6_000, &[0])].concat()),
+        ("data_dir", "a-file-less", [&[0b01][..], &edit(3, 0, &[2])].concat()),
         ("extent", "one", segment(&[300])),
         ("identity", "new", identity.encode()),
         ("log_start", "moved", log_start_of(LOG, Offset(42))),
@@ -53,6 +66,11 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("segment_index", "empty", index(0)),
         ("segment_index", "some", index(9)),
     ]
+}
+
+/// A change of one file, as the entry draws it: which file, whose bytes it may take, where, and what happens there.
+fn edit(file: u8, at: u32, what: &[u8]) -> Vec<u8> {
+    [&[file, 0][..], &at.to_le_bytes(), what].concat()
 }
 
 /// A segment without its first block: extents with bodies of these lengths, one offset each.

@@ -121,39 +121,44 @@ pub(crate) fn find_extent(
 /// what ties it to the one before.
 #[doc(hidden)]
 pub fn fuzz_chain(bytes: &[u8]) {
-    const START: FilePosition = FilePosition(4096);
     let Some((&mend, bytes)) = bytes.split_first() else { return };
     let mut image = bytes.to_vec();
-    let mut chain = ChainEnd {
+    let start = ChainEnd {
         nonce: Nonce(0),
-        position: START,
-        last_extent: START,
+        position: FilePosition(4096),
+        last_extent: FilePosition(4096),
         hash: HeaderHash(1),
         next_offset: Offset(0),
         epoch: LeaderEpoch(0),
         max_timestamp_ms: 0,
     };
+    let end = fuzz_walk(mend, &mut image, start);
+    let rest = image.get(buffer_len(end.position - start.position)..).unwrap_or_default();
+    let found = find_extent(rest, end.nonce, end.position);
+    assert!(found.is_none_or(|(position, _)| position >= end.position));
+}
+
+/// Walks the extents of an image that begins at the start of a chain, mending each before.
+pub(crate) fn fuzz_walk(mend: u8, image: &mut [u8], start: ChainEnd) -> ChainEnd {
+    let mut chain = start;
     loop {
-        let rest = image.get_mut(buffer_len(chain.position - START)..).unwrap_or_default();
+        let rest = image.get_mut(buffer_len(chain.position - start.position)..).unwrap_or_default();
         if rest.len() >= EXTENT_HEADER_LEN {
             fuzz_mend(mend, rest, &chain);
         }
         if let Next::Needs(len) = chain.next(rest, false) {
             assert!(len > rest.len(), "{len} bytes are wanted where there are {}", rest.len());
         }
-        let Next::Extent { base_offset, position, end } = chain.next(rest, true) else { break };
+        let Next::Extent { base_offset, position, end } = chain.next(rest, true) else { return chain };
         assert_eq!((base_offset, position), (chain.next_offset, chain.position));
         assert!(end.next_offset > base_offset && end.position > position && end.epoch >= chain.epoch);
         chain = end;
     }
-    let rest = image.get(buffer_len(chain.position - START)..).unwrap_or_default();
-    let found = find_extent(rest, chain.nonce, chain.position);
-    assert!(found.is_none_or(|(position, _)| position >= chain.position));
 }
 
 fn fuzz_mend(mend: u8, extent: &mut [u8], chain: &ChainEnd) {
     let set = |bit: u8| mend & 1 << bit != 0;
-    if set(3) {
+    if set(3) && extent[..EXTENT_HEADER_LEN].iter().any(|byte| *byte != 0) {
         fuzz_seal(extent, chain.nonce, chain.position);
     }
     let Ok((mut header, _)) = ExtentHeader::decode(extent, chain.nonce, chain.position) else { return };

@@ -339,15 +339,20 @@ fn is_interim(ending: &str) -> bool {
     matches!(ending, ".new" | ".tmp")
 }
 
+/// Makes the hash of the header at the front right, whatever the rest of it is.
+pub(crate) fn fuzz_seal(block: &mut [u8]) {
+    if block.len() >= HEADER_LEN {
+        let hash = xxh3_64(&block[..HASHED]);
+        put(block, HASHED, hash.to_le_bytes());
+    }
+}
+
 /// Entry for fuzzing: a segment's first block, as it lies there and with its hash set right.
 #[doc(hidden)]
 pub fn fuzz_segment_header(bytes: &[u8]) {
     let log = TopicPartition { topic: TopicId([0; 16]), partition: PartitionIndex(0) };
     let mut sealed = bytes.to_vec();
-    if sealed.len() >= HEADER_LEN {
-        let hash = xxh3_64(&sealed[..HASHED]);
-        put(&mut sealed, HASHED, hash.to_le_bytes());
-    }
+    fuzz_seal(&mut sealed);
     for bytes in [bytes, &sealed] {
         let Ok((header, _)) = SegmentHeader::decode(bytes, log, Offset(0)) else { continue };
         let (written, hash) = header.encode();

@@ -23,14 +23,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use corrente_protocol::fuzz::{Entry, HELD_BASE};
+use corrente_protocol::fuzz::{Entry, HELD_BASE, HELD_BASE_OF_WORLDS};
 
 use mutants::Mutants;
 use seeds::Seed;
 
 /// Mutants of each target, but for those of which one run takes long.
 const MUTANTS: usize = 3_000;
-const MUTANTS_OF_SLOW_TARGETS: [(&str, usize); 2] = [("client", 300), ("broker", 20)];
+const MUTANTS_OF_SLOW_TARGETS: [(&str, usize); 3] = [("client", 300), ("broker", 20), ("data_dir", 100)];
+/// Targets whose entries make a simulated world.
+const WORLDS: [&str; 2] = ["broker", "data_dir"];
 
 fn entries() -> impl Iterator<Item = Entry> {
     let lists = [
@@ -69,7 +71,7 @@ fn all_seeds() -> BTreeMap<String, Vec<Seed>> {
 
 /// What the entry makes of the input, if it does not survive it.
 fn fault((target, entry): Entry, input: &[u8]) -> Option<String> {
-    let base = if target == "broker" { corrente_sim::fuzz::HELD_BASE } else { HELD_BASE };
+    let base = if WORLDS.contains(&target) { HELD_BASE_OF_WORLDS } else { HELD_BASE };
     let panic = catch_unwind(AssertUnwindSafe(|| held::run(entry, base, input))).err()?;
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
