@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 use finding::Finding;
 use source::RustSource;
 
-/// What git does not hold, and bytes that are golden because they never change.
-const NOT_OURS: [&str; 7] =
-    [".git", "target", "corrente-data", "golden", "corpus", "seeds", "proptest-regressions"];
+/// What git does not hold, bytes that are golden because they never change, and patches.
+const NOT_OURS: [&str; 8] =
+    [".git", "target", "corrente-data", "golden", "corpus", "seeds", "planted", "proptest-regressions"];
 
 /// A workspace of its own, with its own versions and lints; it tries whatever there is, so every arrow may start there.
 const OUTSIDE: &str = "fuzz/Cargo.toml";
