@@ -2,8 +2,8 @@
 //!
 //! A seed becomes a [`plan`]; [`power_cut`] carries it out in a simulated world; the [`workload`] writes down what its
 //! clients did and saw; `corrente-history` judges that history alone, and [`excuses`] says what the [`trouble`] of the
-//! disk excuses. A [`campaign`] adds up many seeds. Nothing here reaches into the broker: it is started, stopped and cut
-//! off like any other, and spoken to over its socket.
+//! disk excuses. A [`campaign`] adds up many seeds. Nothing here reaches into the broker: it is started, stopped and
+//! cut off like any other, and spoken to over its socket.
 
 pub mod befell;
 pub mod campaign;

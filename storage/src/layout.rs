@@ -271,7 +271,8 @@ async fn find_logs(
             if let Some(other) = logs.get(&id)
                 && !has_segments(&log_dir(dir, id)).await?
             {
-                tracing::warn!(log = %id, dir = %dir.display(), kept_in = other.dir_index, "a log that was never made is removed");
+                let kept_in = other.dir_index;
+                tracing::warn!(log = %id, dir = %dir.display(), kept_in, "what was never made is removed");
                 remove_log_dir(&log_dir(dir, id)).await?;
                 continue;
             }

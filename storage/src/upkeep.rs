@@ -107,7 +107,7 @@ async fn compact(log: &Log, counters: &Cell<UpkeepCounters>) {
         }
         Err(CompactError::Closed | CompactError::Changed) => {}
         Err(error) => {
-            tracing::error!(log = %log.id(), %error, "the log could not be compacted; it is tried again in ten minutes");
+            tracing::error!(log = %log.id(), %error, "the log could not be compacted; tried again in ten minutes");
             log.0.compaction_rests_until.set(timer::now() + REST_AFTER_FAILURE);
             count_failure(counters);
         }

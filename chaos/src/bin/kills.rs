@@ -196,8 +196,9 @@ impl Figures {
     fn row(&self, options: &Options, verdict: &Verdict) -> String {
         let [least, median, most] = self.ready_ms();
         format!(
-            "kills | seed {}: {} kills, {} of them under load with {} records unacknowledged; {} acknowledged, {} read, \
-             {} there in the end ({} copies), {} rightly removed; ready after {least}/{median}/{most} ms (min/median/max)",
+            "kills | seed {}: {} kills, {} of them under load with {} records unacknowledged; {} acknowledged, \
+             {} read, {} there in the end ({} copies), {} rightly removed; \
+             ready after {least}/{median}/{most} ms (min/median/max)",
             options.seed,
             self.kills,
             self.kills_under_load,
