@@ -354,7 +354,9 @@ pub fn fuzz_segment_header(bytes: &[u8]) {
     let mut sealed = bytes.to_vec();
     fuzz_seal(&mut sealed);
     for bytes in [bytes, &sealed] {
+        let guess = probable_nonce(bytes, log, Offset(0));
         let Ok((header, _)) = SegmentHeader::decode(bytes, log, Offset(0)) else { continue };
+        assert_eq!(guess, Some(header.nonce));
         let (written, hash) = header.encode();
         assert_eq!(SegmentHeader::decode(&written, log, Offset(0)), Ok((header, hash)));
     }

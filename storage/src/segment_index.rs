@@ -206,7 +206,9 @@ pub fn fuzz_segment_index(bytes: &[u8]) {
 }
 
 fn fuzz_decoded(file: &[u8], nonce: Nonce, end: FilePosition) {
+    let told = SegmentIndex::nonce_of(file);
     let Ok(mut index) = SegmentIndex::decode(file, nonce, end) else { return };
+    assert_eq!(told, Some(nonce));
     assert_eq!(SegmentIndex::decode(&index.encode(nonce, end), nonce, end).as_ref(), Ok(&index));
     for point in index.points.clone() {
         assert_eq!(index.floor(point.base_offset), Some(point));

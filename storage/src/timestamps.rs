@@ -16,6 +16,7 @@ use crate::DECOMPRESSED_BATCH_BYTES_MAX;
 use crate::error::ReadError;
 use crate::extent::{ExtentHeader, NO_TIMESTAMP, UNKNOWN_TIMESTAMP};
 use crate::log::LogInner;
+use crate::position::Nonce;
 use crate::reader;
 use crate::segment::Segment;
 use crate::segment_reader::{Place, SegmentReader, open};
@@ -57,6 +58,27 @@ pub(crate) async fn latest(
     log: &Rc<LogInner>,
     up_to: Offset,
 ) -> Result<Option<TimestampedOffset>, ReadError> {
+    loop {
+        let before = kept(log);
+        let latest_ms = latest_timestamp(log, up_to).await?;
+        if latest_ms == NO_TIMESTAMP {
+            return Ok(None);
+        }
+        let found = first_at(log, latest_ms, up_to).await?;
+        // The record that was so late may have been removed in between: then another one is the latest.
+        if found.is_some() || kept(log) == before {
+            return Ok(found);
+        }
+    }
+}
+
+/// Tells whether anything was removed in between: where the log begins, and which files hold it.
+fn kept(log: &LogInner) -> (Offset, Vec<Nonce>) {
+    let state = log.state.borrow();
+    (state.log_start_offset, state.segments.values().map(|segment| segment.nonce).collect())
+}
+
+async fn latest_timestamp(log: &Rc<LogInner>, up_to: Offset) -> Result<i64, ReadError> {
     let mut latest_ms = NO_TIMESTAMP;
     let mut from = Offset::ZERO;
     while let Some((segment, end_offset)) = next_segment(log, from, latest_ms.saturating_add(1), up_to)? {
@@ -68,10 +90,7 @@ pub(crate) async fn latest(
         }
         from = end_offset;
     }
-    if latest_ms == NO_TIMESTAMP {
-        return Ok(None);
-    }
-    first_at(log, latest_ms, up_to).await
+    Ok(latest_ms)
 }
 
 /// The latest timestamp of the records of a segment that can be read, by the headers of what lies wholly among them.
@@ -128,8 +147,9 @@ fn latest_among(batches: Vec<Bytes>, start: Offset, up_to: Offset) -> i64 {
     readable.map(|record| record.timestamp_ms).max().unwrap_or(NO_TIMESTAMP)
 }
 
-/// The first segment at or beyond `from` that may hold such a record, and where it ends. What lay before the first one
-/// there is may have held it as well.
+/// The first segment that reaches beyond `from` and may hold such a record, and where it ends. What lay before the
+/// first one there is may have held it as well. Compaction may have made one of several since `from` was found: then
+/// it begins before, and what lies beyond is still to be looked at.
 fn next_segment(
     log: &LogInner,
     from: Offset,
@@ -142,8 +162,7 @@ fn next_segment(
     let ends = state.segments.keys().skip(1).copied().chain([state.tail.flushed]);
     let mut segments = state.segments.values().zip(ends);
     let found = segments.find(|(segment, end)| {
-        segment.base_offset >= from
-            && *end > state.log_start_offset
+        *end > from.max(state.log_start_offset)
             && segment.base_offset < up_to
             && segment.max_timestamp_ms >= at_ms
     });

@@ -2,11 +2,17 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use common::*;
 use corrente_protocol::compression::Compression;
 use corrente_protocol::ids::Offset;
+use corrente_runtime::executor::spawn;
 use corrente_runtime::random::random_u64;
-use corrente_storage::{Log, LogPolicy, ReadError};
+use corrente_runtime::timer::sleep;
+use corrente_storage::{CompactionPolicy, Log, LogPolicy, ReadError};
 
 /// What `offset_for_timestamp` and `offset_of_max_timestamp` should say of these records.
 fn expected(records: &[Seen], at_ms: i64) -> Option<(u64, i64)> {
@@ -71,6 +77,73 @@ fn records_are_found_in_any_order_and_part() {
         run(&world, &node, || async {
             let (_opened, log) = open_one(|_| {}).await;
             check(&log, log.flushed_offset()).await;
+        });
+    }
+}
+
+/// Looks up times until told to stop. `kept` are the records that are never superseded, the latest one among them.
+async fn look_up_until(done: Rc<Cell<bool>>, log: Log, kept: Vec<(u64, i64)>) {
+    let latest = kept[kept.len() - 1];
+    while !done.get() {
+        let asked = i64::try_from(random_u64() >> 1).unwrap() % (latest.1 + 1);
+        let first = kept.iter().find(|(_, at_ms)| *at_ms >= asked).expect("the latest is kept");
+        let (offset, at_ms) = found(&log, asked, log.flushed_offset()).await.expect("one is kept");
+        assert!(
+            at_ms >= asked && offset <= first.0,
+            "asked for {asked}, found {offset} at {at_ms}, not {first:?}"
+        );
+        let (_, at_ms) = found_latest(&log, log.flushed_offset()).await.expect("one is kept");
+        assert!(at_ms >= latest.1, "the latest is of {at_ms}, {latest:?} is kept");
+    }
+}
+
+#[test]
+fn what_compaction_keeps_is_found_while_it_goes_on() {
+    for seed in 0..6 {
+        let (world, node) = world(seed);
+        run(&world, &node, move || async move {
+            let (opened, log) = open_one(|_| {}).await;
+            let eager = CompactionPolicy {
+                min_lag_ms: 0,
+                max_lag_ms: u64::MAX,
+                delete_retention_ms: 0,
+                dirty_ratio_ppm: 0,
+            };
+            // Segments end early, so that compaction makes one of several.
+            let policy = LogPolicy { segment_ms: 20, ..LogPolicy::keep_all(64 * 1024) };
+            log.set_policy(LogPolicy { compaction: Some(eager), ..policy });
+            // Among records that supersede each other, one in fifty is the only one of its key.
+            let mut kept = Vec::new();
+            for at_ms in 0..600_i64 {
+                let only = format!("only-{at_ms}");
+                let is_kept = at_ms % 50 == 49;
+                let key = if is_kept { only.as_str() } else { "again" };
+                let value = format!("{:>1$}", at_ms, usize::try_from(600 + random_u64() % 300).unwrap());
+                let appended =
+                    append_settled(&log, &keyed_batch(Compression::None, &[(key, Some(&value), at_ms)]))
+                        .await;
+                sleep(Duration::from_millis(random_u64() % 4)).await;
+                if is_kept {
+                    kept.push((appended.base_offset.0, at_ms));
+                }
+                if at_ms % 100 == 74 {
+                    // The latest record is superseded by some that have an earlier time, and lies on disk alone.
+                    for _ in 0..60 {
+                        let early = [("again", Some(value.as_str()), 0)];
+                        append_settled(&log, &keyed_batch(Compression::None, &early)).await;
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    let done = Rc::new(Cell::new(false));
+                    let readers: Vec<_> = (0..16)
+                        .map(|_| spawn(look_up_until(Rc::clone(&done), log.clone(), kept.clone())))
+                        .collect();
+                    opened.storage.upkeep_now().await;
+                    done.set(true);
+                    for reader in readers {
+                        reader.await;
+                    }
+                }
+            }
         });
     }
 }

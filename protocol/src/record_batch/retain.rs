@@ -8,6 +8,9 @@ use crate::compression::{Compression, compress, decompress};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::record::{self, RecordError, RecordTooLong, RecordView};
 
+/// The timestamp of what holds no record.
+const NO_TIMESTAMP_MS: i64 = -1;
+
 /// What is left of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retained {
@@ -63,7 +66,7 @@ pub fn retain(
     }
     let changed = RecordBatchHeader {
         base_timestamp_ms: if stamp_horizon { delete_horizon_ms } else { header.base_timestamp_ms },
-        max_timestamp_ms: latest.unwrap_or(header.max_timestamp_ms),
+        max_timestamp_ms: latest.unwrap_or(NO_TIMESTAMP_MS),
         record_count: i32::try_from(record_count).expect("no more than the batch had"),
         attributes: if stamp_horizon { header.attributes.with_delete_horizon() } else { header.attributes },
         ..header
@@ -95,8 +98,8 @@ pub fn empty_batch(base_offset: Offset, end_offset: Offset, leader_epoch: Leader
         crc: 0,
         attributes: Attributes::default(),
         last_offset_delta: last.expect("a batch stands for 1 to 2^31 offsets"),
-        base_timestamp_ms: -1,
-        max_timestamp_ms: -1,
+        base_timestamp_ms: NO_TIMESTAMP_MS,
+        max_timestamp_ms: NO_TIMESTAMP_MS,
         producer_id: -1,
         producer_epoch: -1,
         base_sequence: -1,
@@ -217,9 +220,9 @@ mod tests {
                     prop_assert_eq!(header.leader_epoch, LeaderEpoch(3));
                     prop_assert_eq!(header.last_offset(), batch.header().last_offset());
                     prop_assert_eq!(header.delete_horizon_ms(), tombstones.then_some(horizon));
-                    if let Some(latest) = expected.iter().map(|record| record.timestamp_ms).max() {
-                        prop_assert_eq!(header.max_timestamp_ms, latest);
-                    }
+                    // What has no records is never the latest.
+                    let latest = expected.iter().map(|record| record.timestamp_ms).max();
+                    prop_assert_eq!(header.max_timestamp_ms, latest.unwrap_or(NO_TIMESTAMP_MS));
                     let again = retain(&RecordBatch::new(bytes).unwrap(), 1 << 20, 0, |_| true).unwrap();
                     prop_assert_eq!(again, Retained::Unchanged);
                 }
