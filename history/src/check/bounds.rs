@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::index::Index;
-use super::log::{LastTold, Log};
+use super::log::{LastTold, Log, Place};
 use super::removal::Removal;
 use crate::class::Class;
 use crate::operation::{Action, LogId, OffsetQuery, Operation, Poll, RefusalKind};
@@ -159,7 +159,10 @@ fn check_starts(index: &Index<'_>, id: LogId, log: &Log, findings: &mut Findings
             continue;
         }
         let kept = log.within(from..told.start);
-        let kept = kept.iter().find(|place| !removal.may_be_expired(place, told.over_ns));
+        let may_go = |place: &Place| {
+            removal.may_be_expired(place, told.over_ns) || removal.may_be_superseded(place, told.over_ns)
+        };
+        let kept = kept.iter().find(|place| !may_go(place));
         if kept.is_none() && removal.expires(told.over_ns) {
             allowed = told.start;
             continue;

@@ -20,9 +20,7 @@ pub(crate) struct Index<'a> {
     pub(crate) logs: BTreeMap<LogId, Log>,
     /// When the last operation was over.
     pub(crate) over_ns: u64,
-    /// Whether there is a final reading at all.
-    pub(crate) has_final: bool,
-    /// Whether the run says that it came to its end in good order.
+    /// Whether the run says that it came to its end in good order, its final reading done.
     pub(crate) came_to_rest: bool,
 }
 
@@ -44,7 +42,6 @@ impl<'a> Index<'a> {
                 .filter_map(|operation| operation.completed_ns)
                 .max()
                 .unwrap_or(0),
-            has_final: history.operations.iter().any(|operation| operation.is_final),
             came_to_rest: history
                 .operations
                 .iter()

@@ -8,10 +8,11 @@ use crate::class::Class;
 use crate::operation::LogId;
 
 pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
-    if !index.has_final {
+    // A final reading that was not finished does not say what is gone.
+    if !index.came_to_rest {
         return;
     }
-    for (id, log) in &index.logs {
+    for (id, log) in index.logs.iter().filter(|(_, log)| log.last.end.is_some()) {
         if index.topics.get(&id.topic).is_some_and(|life| life.may_be_gone()) {
             continue;
         }

@@ -34,7 +34,7 @@ pub(crate) fn check(index: &Index<'_>, findings: &mut Findings) {
             }
         }
     }
-    for (id, log) in index.logs.iter().filter(|_| index.has_final) {
+    for (id, log) in index.logs.iter().filter(|_| index.came_to_rest) {
         gaps.entry(*id).or_default().extend(unread_tail(index, *id, log));
     }
     for (id, gaps) in &gaps {
@@ -141,7 +141,7 @@ fn explain(index: &Index<'_>, id: LogId, removal: &Removal<'_>, gap: &Gap, findi
     };
     let detail = format!("{name} went on from {id}/{} to {} over {missing}", offsets.start, offsets.end);
     findings.report_of(id, *class, detail);
-    if !index.has_final
+    if log.last.end.is_none()
         && let Some(place) = kept.filter(|place| place.is_acked && place.read_by.is_none())
     {
         let record = index.sends.get(place.send).record.id;

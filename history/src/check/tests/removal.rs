@@ -159,6 +159,36 @@ fn what_supersedes_may_be_in_doubt_but_not_in_the_end() {
 }
 
 #[test]
+fn superseded_records_do_not_hold_up_the_log_start() {
+    let topic = Topic {
+        partitions: 1,
+        cleanup: Cleanup::CompactAndDelete,
+        retention_ms: Some(500),
+        ..Topic::default()
+    };
+    // The third record is old enough, the others before it are gone for another reason.
+    let young = |counter: u32, offset| {
+        let mut record = acked(counter, offset);
+        record.timestamp_ms = 1_000_000;
+        record
+    };
+    let story = |superseding_key| {
+        let later = SentRecord { key: superseding_key, ..young(2, 2) };
+        let story = Story::new(topic.clone()).ok(PRODUCER, Action::Send(vec![young(0, 0)]));
+        story.acked(1, 1).ok(PRODUCER, Action::Send(vec![later])).after(1_000)
+    };
+    let told = |key| {
+        let story = story(key).told(ADMIN, OffsetQuery::Earliest, 2);
+        story.ok(ADMIN, Action::DeleteTopic { topic: 0 }).ok(ADMIN, Action::Rest)
+    };
+    told(KEY).expect(&[]);
+    // Nothing had the key of the record that is gone, and it was young.
+    let mut other = told(9);
+    other.history.operations.remove(1);
+    other.expect(&[Class::Retention]);
+}
+
+#[test]
 fn an_offset_is_for_ever() {
     // Compaction may not move what it keeps together.
     let moved = four(Story::compacted()).end(0, 4, &[(0, 3)]);
