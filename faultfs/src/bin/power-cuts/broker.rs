@@ -23,6 +23,8 @@ pub struct Setup {
     /// Log and ready file are here, off the disk under test.
     pub home: PathBuf,
     pub shards: u32,
+    /// How often logs are looked at for what may be compacted or removed.
+    pub upkeep_ms: u64,
 }
 
 /// A running broker; killed when dropped.
@@ -62,6 +64,8 @@ impl Setup {
             .env("CORRENTE__LOG__SEGMENT_BYTES", "1 MiB")
             .env("CORRENTE__MEMORY__PER_SHARD_BYTES", "64 MiB")
             .env("CORRENTE__SHARDS__IDLE", "park")
+            .env("CORRENTE__LOG__UPKEEP_INTERVAL_MS", self.upkeep_ms.to_string())
+            .env("CORRENTE__LOG__POOL_BYTES", "8 MiB")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

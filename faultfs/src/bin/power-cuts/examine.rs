@@ -16,6 +16,9 @@ use crate::plan::Cut;
 use crate::read_back;
 use crate::totals::Outcome;
 
+/// Longer than any examination: nothing that a start found goes while it is read.
+const UPKEEP_MS: u64 = 3_600_000;
+
 /// Examines cuts, one after the other, in a directory of its own.
 pub struct Examiner {
     dir: PathBuf,
@@ -101,7 +104,7 @@ impl Examiner {
     }
 
     fn setup(&self, shards: u32) -> Setup {
-        Setup { binary: self.binary.clone(), home: self.dir.clone(), shards }
+        Setup { binary: self.binary.clone(), home: self.dir.clone(), shards, upkeep_ms: UPKEEP_MS }
     }
 }
 

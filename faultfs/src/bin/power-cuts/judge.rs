@@ -72,6 +72,8 @@ pub struct Judged {
     pub read: u64,
     /// Records found after it.
     pub found: u64,
+    /// Acknowledged records that were rightly gone: compacted, or expired.
+    pub removed: u64,
 }
 
 /// The process that cuts the power, and the one that reads everything afterwards.
@@ -144,6 +146,7 @@ pub fn judge(history: &History, cut_ns: u64, found: &Found) -> (Vec<Finding>, Ju
         acked: verdict.judged.acked,
         read: verdict.judged.read_during,
         found: verdict.judged.final_records,
+        removed: verdict.judged.removed,
     };
     (shorten(findings), judged)
 }

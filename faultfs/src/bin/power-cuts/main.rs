@@ -159,7 +159,8 @@ fn ledger_row(options: &Options, totals: &Totals, verdict: &str) -> String {
         fates.pending, fates.dropped, fates.torn, fates.overtook
     );
     format!(
-        "{name} | seed {}: {cuts} cuts; {} records acknowledged by them; {pending}; {} torn tails cut | {verdict}\n",
-        options.seed, judged.acked, totals.torn_tails
+        "{name} | seed {}: {cuts} cuts; {} records acknowledged by them, {} of those compacted or expired; {pending}; \
+         {} torn tails cut | {verdict}\n",
+        options.seed, judged.acked, judged.removed, totals.torn_tails
     )
 }

@@ -83,7 +83,9 @@ pub async fn append_everywhere(client: &Client, found: &Found) -> Vec<Finding> {
         let partitions = 0..u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
         let sends = partitions.map(|partition| {
             let producer = producer.clone();
-            async move { producer.send_and_wait(Record::value("one more").partition(partition)).await }
+            async move {
+                producer.send_and_wait(Record::value("one more").key("one more").partition(partition)).await
+            }
         });
         join_all(sends).await.into_iter().collect::<Result<Vec<_>, Error>>()
     });

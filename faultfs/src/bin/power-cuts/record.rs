@@ -26,6 +26,9 @@ const DISK_BYTES: u64 = 512 << 20;
 const STRETCH_BYTES: u64 = 16 << 20;
 const STRETCH_TIME: Duration = Duration::from_secs(5);
 
+/// Often, so that cuts fall into compactions and removals.
+const UPKEEP_MS: u64 = 150;
+
 /// Where the parts of a recorded run lie.
 #[derive(Clone, Debug)]
 pub struct RunDir(pub PathBuf);
@@ -71,7 +74,8 @@ pub fn record(dir: &RunDir, run: &Run, binary: &Path, inherited: &[Topic], comma
     let file_system = machine::mount_ext4(mount.disk(), &dir.0.join("fs"), true)?;
 
     let history = Arc::new(recorder::Recorder::new(command)?);
-    let setup = Setup { binary: binary.to_owned(), home: dir.0.clone(), shards: run.shards };
+    let setup =
+        Setup { binary: binary.to_owned(), home: dir.0.clone(), shards: run.shards, upkeep_ms: UPKEEP_MS };
     let stage = Stage { run, setup, data: file_system.path().join("data"), history, device };
     let events = stage.play(inherited)?;
     stage.history.finish(&dir.history())?;

@@ -65,6 +65,7 @@ impl Totals {
         self.judged.acked += outcome.judged.acked;
         self.judged.read += outcome.judged.read;
         self.judged.found += outcome.judged.found;
+        self.judged.removed += outcome.judged.removed;
         self.torn_tails += outcome.torn_tails;
         self.slowest_ready_ms = self.slowest_ready_ms.max(outcome.ready_ms.unwrap_or(0));
         let file_system = match outcome.file_system {
@@ -83,6 +84,7 @@ impl Totals {
     pub fn shortfalls(&self) -> Vec<String> {
         let least = [
             ("acknowledged records", self.judged.acked, 1_000 * self.cuts),
+            ("records compacted or expired", self.judged.removed, 50 * self.cuts),
             ("writes pending", self.fates.pending, 4 * self.cuts),
             ("writes dropped", self.fates.dropped, 2 * self.cuts),
             ("writes torn", self.fates.torn, self.cuts / 3),
@@ -101,6 +103,7 @@ impl fmt::Display for Totals {
         writeln!(f, "acknowledged     {} records by the cuts", judged.acked)?;
         writeln!(f, "read             {} records by the cuts", judged.read)?;
         writeln!(f, "found            {} records after them, every byte compared", judged.found)?;
+        writeln!(f, "removed          {} records, compacted or expired", judged.removed)?;
         writeln!(
             f,
             "pending writes   {}: {} dropped, {} torn, {} that overtook others",
@@ -130,7 +133,7 @@ mod tests {
             cut: Cut { event: 9, mode: Mode::Subset, seed: 1, shards: 2 },
             fates: Fates { pending, dropped: pending / 2, torn: pending / 4, overtook: pending / 4 },
             file_system: Checked::Clean,
-            judged: Judged { acked: 2_000, read: 10, found: 2_100 },
+            judged: Judged { acked: 2_000, read: 10, found: 2_100, removed: 100 },
             findings,
             torn_tails: 1,
             ready_ms: Some(40),

@@ -8,19 +8,30 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use corrente_chaos::recorder::outcome_of;
-use corrente_client::{Batch, Client, Error, NewTopic, Producer, Record, RecordView, StartOffset, Ticket};
+use corrente_client::{
+    Batch, Client, Error, NewTopic, OutOfRange, Producer, Record, RecordView, StartOffset, Ticket,
+};
 use corrente_faultfs::clock::now_ns;
 use corrente_history::{
-    Action, Begun, LogId, Outcome, Place, Poll, ReadRecord, RecordId, SentRecord, Topic, content,
+    Action, Begun, Cleanup, LogId, Outcome, Place, Poll, ReadRecord, RecordId, SentRecord, Topic, content,
 };
 use tokio::task::JoinSet;
 
 use crate::recorder::Recorder;
 
-/// Topics that are written to all the time: many logs, so that many writes are pending.
-const TOPICS: u32 = 3;
-const PARTITIONS: u32 = 16;
+/// Topics that are written to all the time: many logs, so that many writes are pending, and few that fill segment after
+/// segment, so that old ones are compacted, removed and taken into use again.
+const LONG: [Long; 3] = [
+    Long { name: "kept", partitions: 24, cleanup: Cleanup::Delete, retention_bytes: None },
+    Long { name: "compacted", partitions: 4, cleanup: Cleanup::Compact, retention_bytes: None },
+    Long { name: "expiring", partitions: 4, cleanup: Cleanup::Delete, retention_bytes: Some(1 << 20) },
+];
 const PRODUCERS_PER_TOPIC: u32 = 5;
+/// Different keys of a partition.
+const KEYS: u32 = 30;
+/// One record of so many deletes its key, where the topic is compacted, and for how long that is told.
+const TOMBSTONE_ONE_OF: u32 = 20;
+const DELETE_RETENTION_MS: u64 = 2_000;
 /// What one producer may have unacknowledged.
 const UNACKED_BYTES: usize = 2 << 20;
 /// Records come in bursts with pauses between them: windows large and small, logs busy and at rest.
@@ -38,6 +49,14 @@ const NUMBERS_PER_RUN: u32 = 1_000_000;
 const READERS_FROM: u32 = 500;
 const MAKER: u32 = 900;
 const BRIEF_FROM: u32 = 1_000;
+
+/// A topic that is there all the time.
+struct Long {
+    name: &'static str,
+    partitions: u32,
+    cleanup: Cleanup,
+    retention_bytes: Option<u64>,
+}
 
 /// Load under way; ends when dropped.
 pub struct Workload {
@@ -69,13 +88,14 @@ impl Workload {
         let client = builder.connect().await.context("connecting")?;
         let acked_bytes = Arc::new(AtomicU64::new(0));
         let shared = Shared { client, recorder, acked_bytes: Arc::clone(&acked_bytes), run, seed };
-        let long = inherited.iter().filter(|topic| topic.topic % NUMBERS_PER_RUN < BRIEF_FROM);
-        let mut topics: Vec<Topic> = long.take(TOPICS as usize - 1).cloned().collect();
-        for index in 0..TOPICS {
-            if topics.len() < TOPICS as usize {
-                let topic = shared.topic(index, "long", PARTITIONS);
-                topics.push(shared.create(topic).await?.context("a topic was not made")?);
-            }
+        let mut topics = Vec::new();
+        for (index, long) in (0..).zip(&LONG) {
+            // The first is always a new one; the others go on for as many runs as there are.
+            let before = inherited.iter().find(|topic| topic.topic % NUMBERS_PER_RUN == index && index > 0);
+            topics.push(match before {
+                Some(topic) => topic.clone(),
+                None => shared.create(shared.long(index, long)).await?.context("a topic was not made")?,
+            });
         }
         let mut tasks = JoinSet::new();
         for (index, topic) in (0..).zip(&topics) {
@@ -119,6 +139,12 @@ impl Shared {
         Topic { topic, name: format!("{kind}-{}-{index}", self.run), partitions, ..Topic::default() }
     }
 
+    fn long(&self, index: u32, long: &Long) -> Topic {
+        let Long { name, partitions, cleanup, retention_bytes } = *long;
+        let topic = self.topic(index, name, partitions);
+        Topic { cleanup, retention_bytes, delete_retention_ms: DELETE_RETENTION_MS, ..topic }
+    }
+
     fn chance(&self, salt: u32) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed ^ (u64::from(salt) << 32))
     }
@@ -126,8 +152,7 @@ impl Shared {
     /// The topic, if it is known to be made.
     async fn create(&self, topic: Topic) -> Result<Option<Topic>> {
         let begun = self.recorder.begin(self.number(MAKER), Action::CreateTopic(topic.clone()));
-        let asked = NewTopic::new(&topic.name, topic.partitions);
-        match self.client.admin().create_topic(asked).await {
+        match self.client.admin().create_topic(new_topic(&topic)).await {
             Ok(id) => {
                 let made = Topic { id: Some(id.to_string()), ..topic };
                 let told = made.clone();
@@ -160,15 +185,31 @@ impl Shared {
         builder.batch_bytes(128 * 1024).delivery_timeout(PATIENCE).build().await
     }
 
-    /// Hands a record over; what comes of it goes into the history when it is there.
-    async fn send(&self, producer: &Producer, id: RecordId, log: LogId, filler: usize) -> Result<(), Error> {
-        let key = log.partition;
-        let value = content::value(id, key, filler);
-        let (bytes, timestamp_ms) = (value.len() as u32, self.recorder.wall_ms());
-        let sent = SentRecord { log, id, key, is_tombstone: false, bytes, timestamp_ms, acked: None };
+    /// Hands over a record with this filler, or one that deletes its key; what comes of it goes into the history when
+    /// it is there.
+    async fn send(
+        &self,
+        producer: &Producer,
+        id: RecordId,
+        log: LogId,
+        key: u32,
+        filler: Option<usize>,
+    ) -> Result<(), Error> {
+        let (record, bytes) = match filler {
+            Some(filler) => {
+                let value = content::value(id, key, filler);
+                let bytes = value.len() as u32;
+                (Record::value(value).key(content::key(key)), bytes)
+            }
+            None => {
+                let header = content::tombstone(id, key);
+                (Record::tombstone(content::key(key)).header(content::TOMBSTONE_HEADER, header), 0)
+            }
+        };
+        let (is_tombstone, timestamp_ms) = (filler.is_none(), self.recorder.wall_ms());
+        let sent = SentRecord { log, id, key, is_tombstone, bytes, timestamp_ms, acked: None };
         let begun = self.recorder.begin(id.producer, Action::Send(vec![sent]));
-        let record = Record::value(value).key(content::key(key)).timestamp_ms(timestamp_ms);
-        match producer.send(record.partition(log.partition)).await {
+        match producer.send(record.timestamp_ms(timestamp_ms).partition(log.partition)).await {
             Ok(ticket) => {
                 tokio::spawn(self.clone().await_receipt(begun, ticket, bytes));
                 Ok(())
@@ -203,7 +244,10 @@ async fn produce(shared: Shared, topic: Topic, number: u32) -> Result<()> {
         for _ in 0..chance.u32(1..BURST_MAX) {
             let log = LogId { topic: topic.topic, partition: chance.u32(..topic.partitions) };
             let id = RecordId { producer: number, counter };
-            shared.send(&producer, id, log, filler(&mut chance)).await.context("producing")?;
+            let key = log.partition * KEYS + chance.u32(..KEYS);
+            let deletes = topic.cleanup.compacts() && chance.u32(..TOMBSTONE_ONE_OF) == 0;
+            let filler = (!deletes).then(|| filler(&mut chance));
+            shared.send(&producer, id, log, key, filler).await.context("producing")?;
             counter += 1;
         }
         tokio::time::sleep(Duration::from_millis(chance.u64(..PAUSE_MS_MAX))).await;
@@ -224,7 +268,8 @@ fn filler(chance: &mut fastrand::Rng) -> usize {
 async fn read(shared: Shared, topic: Topic, process: u32) -> Result<()> {
     let began_ns = now_ns();
     let builder = shared.client.consumer().topic(&topic.name).from(StartOffset::Earliest);
-    let mut consumer = builder.build().await.context("consuming")?;
+    // Whoever is slower than retention goes on where the log begins.
+    let mut consumer = builder.on_out_of_range(OutOfRange::Earliest).build().await.context("consuming")?;
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     loop {
         let batch = consumer.next_batch().await.context("consuming")?.context("a reader came to an end")?;
@@ -245,12 +290,29 @@ fn poll_of(topic: &Topic, batch: &Batch, position: Option<u64>) -> Poll {
     }
 }
 
+fn new_topic(topic: &Topic) -> NewTopic {
+    let new = NewTopic::new(&topic.name, topic.partitions);
+    let new = match topic.cleanup {
+        Cleanup::Delete => new,
+        _ => new
+            .config("cleanup.policy", "compact")
+            .config("min.cleanable.dirty.ratio", "0.1")
+            .config("delete.retention.ms", topic.delete_retention_ms.to_string()),
+    };
+    match topic.retention_bytes {
+        Some(bytes) => new.config("retention.bytes", bytes.to_string()),
+        None => new,
+    }
+}
+
 /// Which record this is.
 pub fn identify(record: &RecordView) -> ReadRecord {
+    let header = record.headers.iter().find(|header| header.key == content::TOMBSTONE_HEADER);
+    let header = header.and_then(|header| header.value.as_deref());
     ReadRecord {
         offset: record.offset.0,
         timestamp_ms: record.timestamp_ms,
-        content: content::read(record.key.as_deref(), record.value.as_deref(), None),
+        content: content::read(record.key.as_deref(), record.value.as_deref(), header),
     }
 }
 
@@ -267,7 +329,8 @@ async fn come_and_go(shared: Shared) -> Result<()> {
         for counter in 0..BRIEF_RECORDS {
             let id = RecordId { producer: shared.number(index), counter };
             let log = LogId { topic: topic.topic, partition: chance.u32(..BRIEF_PARTITIONS) };
-            shared.send(&producer, id, log, chance.usize(..4_000)).await.context("producing")?;
+            let filler = Some(chance.usize(..4_000));
+            shared.send(&producer, id, log, log.partition, filler).await.context("producing")?;
         }
         producer.close().await.context("producing")?;
         alive.push(topic);
