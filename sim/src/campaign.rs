@@ -32,6 +32,8 @@ pub struct Totals {
     pub read_during: u64,
     /// Records sent again that stand twice.
     pub duplicates: u64,
+    /// Acknowledged records that were rightly removed.
+    pub removed: u64,
     /// What befell the brokers.
     pub befell: Befell,
     /// What befell their disks.
@@ -60,6 +62,7 @@ impl Totals {
         self.acked += judged.acked;
         self.read_during += judged.read_during;
         self.duplicates += judged.duplicates;
+        self.removed += judged.removed;
         self.befell += *befell;
         self.disk += *disk;
         self.excused += report.excused;
@@ -84,6 +87,7 @@ impl Totals {
             ("unflushed writes kept", disk.writes_kept, seeds / 8),
             ("records acknowledged", self.acked, 100 * seeds),
             ("records read during the runs", self.read_during, 50 * seeds),
+            ("records rightly removed", self.removed, 50 * seeds),
         ];
         least.extend(match mode {
             Mode::Failing => vec![
@@ -119,6 +123,7 @@ impl Totals {
             ),
             ("records", format!("{} sent ({} bytes), {} acknowledged", self.sent, self.bytes, self.acked)),
             ("", format!("{} read meanwhile, {} there twice", self.read_during, self.duplicates)),
+            ("", format!("{} rightly removed", self.removed)),
             ("sudden ends", format!("{} power cuts, {} kills", befell.cuts, befell.kills)),
             (
                 "",

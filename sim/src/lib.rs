@@ -13,5 +13,6 @@ pub mod excuses;
 pub mod fuzz;
 pub mod plan;
 pub mod power_cut;
+pub mod topic_plan;
 pub mod trouble;
 pub mod workload;

@@ -11,6 +11,7 @@ use corrente_client::{Compression, Durability};
 use corrente_runtime::sim::{CrashConfig, Delay, DiskConfig, NetworkConfig, WorldConfig};
 use fastrand::Rng;
 
+use crate::topic_plan::TopicPlan;
 use crate::trouble::{Inclination, Mode, Trouble};
 
 /// Everything about a run that its seed decides beforehand.
@@ -52,6 +53,8 @@ pub struct BrokerPlan {
 /// What clients do.
 #[derive(Clone, Debug)]
 pub struct LoadPlan {
+    /// What the topic keeps.
+    pub topic: TopicPlan,
     /// Partitions of the topic.
     pub partitions: u32,
     /// Partitions it is grown to half way; the same number, if it is not.
@@ -149,7 +152,7 @@ impl Plan {
     pub fn draw(seed: u64, mode: Mode) -> Plan {
         let mut rng = Rng::with_seed(seed ^ 0x5157_ca7e_0f00_d1e5);
         let rng = &mut rng;
-        let load = draw_load(rng);
+        let load = LoadPlan { topic: TopicPlan::draw(seed), ..draw_load(rng) };
         let world = draw_world(rng);
         let records: u64 = load.producers.iter().map(|producer| u64::from(producer.records)).sum();
         let broker = draw_broker(rng);
@@ -260,6 +263,7 @@ fn draw_load(rng: &mut Rng) -> LoadPlan {
     let mut pauses: Vec<_> = pauses.collect();
     pauses.sort_unstable();
     LoadPlan {
+        topic: TopicPlan::default(),
         partitions,
         partitions_later: partitions + pick(rng, &[0, 0, 1, 3]),
         producers,

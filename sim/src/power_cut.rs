@@ -299,6 +299,7 @@ impl<'a> Run<'a> {
     fn start(&mut self, shards: u16) {
         let mut config = self.plan.broker.config(shards);
         config.listen.native = SocketAddr::from((BROKER_IP, BROKER_PORT));
+        config.log.upkeep_interval_ms = self.plan.load.topic.upkeep_interval_ms;
         if shards != self.last_shards {
             self.befell.reshardings += 1;
             self.last_shards = shards;

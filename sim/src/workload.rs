@@ -4,25 +4,25 @@
 //! of the run: it rides through whatever happens to the broker.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corrente_client::core::CoreSettings;
 use corrente_client::core::accumulator::ProducerSettings;
-use corrente_client::core::call::{CallRequest, CallResponse};
+use corrente_client::core::call::CallRequest;
 use corrente_client::core::fetch::ConsumerSettings;
 use corrente_client::core::inbox::Fetched;
 use corrente_client::{
-    Error, ErrorKind, OffsetSpec, OutOfRange, PartitionIndex, Partitioner, Receipt, Record, StartOffset,
+    Error, ErrorKind, OutOfRange, PartitionIndex, Partitioner, Receipt, Record, RecordView, StartOffset,
     Ticket, TopicName,
 };
 use corrente_history::{
-    Action, Begun, Header, History, LogId, OffsetAnswer, OffsetQuery, Operation, Outcome, Place, Poll,
-    ReadRecord, RecordId, Recording, Refusal, RefusalKind, SentRecord, Topic, content,
+    Action, Begun, Header, History, LogId, Operation, Outcome, Place, Poll, ReadRecord, RecordId, Recording,
+    Refusal, RefusalKind, SentRecord, Topic, content,
 };
-use corrente_protocol::api::{AddPartitionsRequest, CreateTopicRequest};
+use corrente_protocol::api::CreateTopicRequest;
 use corrente_protocol::partitioner::partition_for_key;
 use corrente_runtime::executor::spawn;
 use corrente_runtime::sync::{Budget, Permit};
@@ -31,6 +31,8 @@ use fastrand::Rng;
 
 use crate::client::{Client, Producer, Reader};
 use crate::plan::{LoadPlan, ProducerPlan};
+
+mod admin;
 
 /// The topic of a run.
 pub const TOPIC: &str = "ledger";
@@ -41,11 +43,11 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1_200);
 /// Of the topic, in the history.
 const TOPIC_NUMBER: u32 = 0;
 /// Processes of the history: producers have the numbers from 0 on, the others begin here.
-const READERS: u32 = 1_000;
-const ADMINISTRATOR: u32 = 2_000;
-const FINAL_READER: u32 = 2_001;
+const ADMINISTRATOR: u32 = 1_000;
 /// Whoever switches the broker on and off.
-const OPERATOR: u32 = 2_002;
+const OPERATOR: u32 = 1_001;
+const READERS: u32 = 10_000;
+const FINAL_READERS: u32 = 1_000_000;
 /// What a batch may decompress to.
 const DECOMPRESSED_BYTES_MAX: usize = 16 << 20;
 
@@ -72,6 +74,8 @@ struct Shared {
     readers: Cell<u32>,
     pauses: RefCell<VecDeque<(u64, Duration)>>,
     paused_until: Cell<Instant>,
+    /// What is known of where each log begins and ends.
+    bounds: RefCell<BTreeMap<u32, (u64, u64)>>,
     /// Partitions the topic has by now.
     partitions: Cell<u32>,
 }
@@ -84,6 +88,7 @@ impl Workload {
             topic: TopicName::new(TOPIC).expect("a valid name"),
             broker: (broker.0.into(), broker.1),
             recording: RefCell::new(Recording::new(History::new(header))),
+            bounds: RefCell::default(),
             began: Cell::new(Instant::from_nanos(0)),
             outages: RefCell::default(),
             administrator_done: Cell::new(false),
@@ -154,13 +159,11 @@ impl Workload {
             name: TOPIC.into(),
             partitions: self.0.plan.partitions,
             replication_factor: 0,
-            configs: vec![
-                ("segment.bytes".into(), segment_bytes.to_string()),
-                ("max.message.bytes".into(), (segment_bytes / 2).to_string()),
-            ],
+            configs: self.0.plan.topic.configs(segment_bytes),
             validate_only: false,
         };
-        let begun = self.0.begin(ADMINISTRATOR, false, Action::CreateTopic(facts(self.0.plan.partitions)));
+        let begun =
+            self.0.begin(ADMINISTRATOR, false, Action::CreateTopic(self.0.facts(self.0.plan.partitions)));
         let outcome = match client.call_within(CallRequest::CreateTopic(request), PATIENCE).await {
             // An attempt whose answer was lost has made it.
             Err(error) if error.kind() == ErrorKind::TopicAlreadyExists && error.maybe_applied() => Ok(()),
@@ -190,10 +193,8 @@ impl Workload {
     }
 
     fn add_reader(&self, from: StartOffset, seed: u64) {
-        let number = self.0.readers.replace(self.0.readers.get() + 1);
-        let client = self.client(seed.wrapping_mul(37).wrapping_add(u64::from(number)));
-        let reader = client.reader(self.consumer_settings(self.0.plan.partitions, from, false));
-        spawn(self.clone().follow(READERS + number, false, reader)).detach();
+        let client = self.client(seed.wrapping_mul(37).wrapping_add(u64::from(self.0.readers.get())));
+        spawn(self.clone().follow(client, from)).detach();
     }
 
     /// Asks every partition for its bounds and reads it from end to end. To be run when nothing is sent any more.
@@ -206,8 +207,15 @@ impl Workload {
         for partition in (0..partitions).map(PartitionIndex) {
             self.ask(&client, partition, true).await;
         }
-        let reader = client.reader(self.consumer_settings(partitions, StartOffset::Earliest, true));
-        self.follow(FINAL_READER, true, reader).await;
+        // The broker still removes what is too old: whatever it overtook is read anew.
+        let mut wanted: Vec<u32> = (0..partitions).collect();
+        for process in FINAL_READERS.. {
+            let reader = client.reader(self.consumer_settings(&wanted, StartOffset::Earliest, true));
+            wanted = self.read(process, true, reader).await;
+            if wanted.is_empty() {
+                break;
+            }
+        }
     }
 
     fn client(&self, seed: u64) -> Client {
@@ -216,9 +224,9 @@ impl Workload {
         Client::start(settings, seed)
     }
 
-    fn consumer_settings(&self, partitions: u32, from: StartOffset, until_end: bool) -> ConsumerSettings {
+    fn consumer_settings(&self, partitions: &[u32], from: StartOffset, until_end: bool) -> ConsumerSettings {
         let partitions =
-            (0..partitions).map(|partition| (self.0.topic.clone(), PartitionIndex(partition), from));
+            partitions.iter().map(|partition| (self.0.topic.clone(), PartitionIndex(*partition), from));
         ConsumerSettings {
             partitions: partitions.collect(),
             until_end,
@@ -258,20 +266,29 @@ impl Workload {
         let seldom = rng.u8(..30) == 0;
         let filler = rng.usize(if seldom { plan.filler_seldom.clone() } else { plan.filler.clone() });
         let partition = PartitionIndex(partition_for_key(&content::key(key), shared.plan.partitions));
-        let value = content::value(id, key, filler);
-        shared.bytes.set(shared.bytes.get() + value.len() as u64);
-        let timestamp_ms = wall_clock_ms();
+        let is_tombstone = shared.plan.topic.cleanup.compacts() && rng.u8(..8) == 0;
+        let (record, bytes) = if is_tombstone {
+            let header = content::tombstone(id, key);
+            (Record::tombstone(content::key(key)).header(content::TOMBSTONE_HEADER, header), 0)
+        } else {
+            let value = content::value(id, key, filler);
+            let bytes = value.len();
+            (Record::value(value).key(content::key(key)), bytes)
+        };
+        shared.bytes.set(shared.bytes.get() + bytes as u64);
+        // Some records come late: lookups by time must find them all the same.
+        let late_ms = if rng.u8(..10) == 0 { rng.i64(0..1_000) } else { 0 };
+        let timestamp_ms = wall_clock_ms() - late_ms;
         let sent = SentRecord {
             log: log(partition),
             id,
             key,
-            is_tombstone: false,
-            bytes: u32::try_from(value.len()).expect("a record is smaller than 4 GiB"),
+            is_tombstone,
+            bytes: u32::try_from(bytes).expect("a record is smaller than 4 GiB"),
             timestamp_ms,
             acked: None,
         };
-        let record = Record::value(value).key(content::key(key)).partition(partition.0);
-        let record = record.timestamp_ms(timestamp_ms);
+        let record = record.partition(partition.0).timestamp_ms(timestamp_ms);
         let begun = shared.begin(id.producer, false, Action::Send(vec![sent]));
         shared.sent.set(shared.sent.get() + 1);
         match producer.send(&record) {
@@ -282,6 +299,9 @@ impl Workload {
 
     async fn settle(self, begun: Begun, ticket: Ticket, permit: Permit) {
         let outcome = ticket.await;
+        if let Ok(receipt) = &outcome {
+            self.0.know_end(receipt.partition, receipt.offset.0 + 1);
+        }
         self.settled(begun, outcome);
         drop(permit);
     }
@@ -323,15 +343,36 @@ impl Workload {
         }
     }
 
-    /// Notes everything a reader is given.
-    async fn follow(self, process: u32, is_final: bool, source: Reader) {
+    /// Reads on for ever. What was removed before it was read is begun anew, at the first record kept.
+    async fn follow(self, client: Client, from: StartOffset) {
+        let mut from = from;
+        let mut wanted: Vec<u32> = (0..self.0.plan.partitions).collect();
+        while !wanted.is_empty() {
+            let process = READERS + self.0.readers.replace(self.0.readers.get() + 1);
+            let reader = client.reader(self.consumer_settings(&wanted, from, false));
+            let overtaken = self.read(process, false, reader).await;
+            wanted = if overtaken.is_empty() { Vec::new() } else { wanted };
+            from = StartOffset::Earliest;
+        }
+    }
+
+    /// Notes everything a reader is given, to its end. The partitions in which the log start has overtaken it.
+    async fn read(&self, process: u32, is_final: bool, source: Reader) -> Vec<u32> {
+        let mut overtaken = Vec::new();
+        let mut positions: BTreeMap<u32, u64> = BTreeMap::new();
         // It fetches ahead, so that any answer may be to a question asked as early as now.
         let invoked_ns = self.0.now_ns();
         while let Some(item) = source.next().await {
             let (poll, error) = match item {
                 Ok(fetched) => read_all(fetched),
-                Err(error) => (None, Some(error)),
+                Err(error) => (failed_poll(&error, &positions), Some(error)),
             };
+            if let Some(poll) = &poll {
+                let next = poll.records.last().map(|record| record.offset + 1);
+                positions.extend(next.map(|next| (poll.log.partition, next)));
+            }
+            let was_overtaken = error.as_ref().filter(|error| error.kind() == ErrorKind::OffsetOutOfRange);
+            overtaken.extend(was_overtaken.and_then(Error::concerns_partition));
             self.0.recording.borrow_mut().note(Operation {
                 process,
                 invoked_ns,
@@ -340,50 +381,12 @@ impl Workload {
                 is_final,
                 action: Action::Poll(poll.into_iter().collect()),
             });
-        }
-    }
-
-    /// Asks for the bounds of partitions now and then, and grows the topic half way.
-    async fn administrate(self, seed: u64) {
-        let mut rng = Rng::with_seed(seed);
-        let client = self.client(rng.u64(..));
-        let plan = &self.0.plan;
-        let half: u64 = plan.producers.iter().map(|producer| u64::from(producer.records)).sum::<u64>() / 2;
-        while !self.is_done() {
-            sleep(Duration::from_micros(rng.u64(1..500_000))).await;
-            let partition = PartitionIndex(rng.u32(..plan.partitions));
-            self.ask(&client, partition, false).await;
-            if self.sent() >= half && self.0.partitions.get() < plan.partitions_later {
-                self.grow(&client, plan.partitions_later).await;
+            // One that reads for ever begins anew at once.
+            if !is_final && !overtaken.is_empty() {
+                break;
             }
         }
-        self.0.administrator_done.set(true);
-    }
-
-    async fn grow(&self, client: &Client, total: u32) {
-        let request = AddPartitionsRequest { name: TOPIC.into(), total, validate_only: false };
-        let begun = self.0.begin(ADMINISTRATOR, false, Action::AlterTopic(facts(total)));
-        let error = client.call_within(CallRequest::AddPartitions(request), PATIENCE).await.err();
-        // An attempt whose answer was lost has done it already.
-        self.0.complete(begun, error.filter(|error| !error.maybe_applied()).as_ref(), |_| {});
-        self.0.partitions.set(total);
-    }
-
-    async fn ask(&self, client: &Client, partition: PartitionIndex, is_final: bool) {
-        let bounds =
-            [(OffsetQuery::Earliest, OffsetSpec::Earliest), (OffsetQuery::Latest, OffsetSpec::Latest)];
-        for (query, spec) in bounds {
-            let process = if is_final { FINAL_READER } else { ADMINISTRATOR };
-            let question = Action::ListOffsets { log: log(partition), query, answer: None };
-            let begun = self.0.begin(process, is_final, question);
-            let request = CallRequest::ListOffsets { topic: self.0.topic.clone(), partition, spec };
-            let told = client.call_within(request, PATIENCE).await;
-            self.0.complete(begun, told.as_ref().err(), |action| {
-                if let (Action::ListOffsets { answer, .. }, Ok(told)) = (action, &told) {
-                    *answer = Some(offset_of(told));
-                }
-            });
-        }
+        overtaken
     }
 }
 
@@ -398,6 +401,28 @@ impl Shared {
     /// Since the world began.
     fn now_ns(&self) -> u64 {
         nanos(now() - self.began.get())
+    }
+
+    fn facts(&self, partitions: u32) -> Topic {
+        self.plan.topic.facts(TOPIC_NUMBER, TOPIC, partitions)
+    }
+
+    /// The first offset kept and one past the last, as far as is known.
+    fn bounds(&self, partition: u32) -> (u64, u64) {
+        let (start, end) = self.bounds.borrow().get(&partition).copied().unwrap_or_default();
+        (start, end.max(start))
+    }
+
+    fn know_start(&self, partition: u32, start: u64) {
+        let mut bounds = self.bounds.borrow_mut();
+        let known = bounds.entry(partition).or_default();
+        known.0 = known.0.max(start);
+    }
+
+    fn know_end(&self, partition: u32, end: u64) {
+        let mut bounds = self.bounds.borrow_mut();
+        let known = bounds.entry(partition).or_default();
+        known.1 = known.1.max(end);
     }
 
     fn begin(&self, process: u32, is_final: bool, action: Action) -> Begun {
@@ -419,7 +444,7 @@ fn read_all(mut fetched: Fetched) -> (Option<Poll>, Option<Error>) {
             Ok(batch) => records.extend(batch.records.iter().map(|record| ReadRecord {
                 offset: record.offset.0,
                 timestamp_ms: record.timestamp_ms,
-                content: content::read(record.key.as_deref(), record.value.as_deref(), None),
+                content: content::read(record.key.as_deref(), record.value.as_deref(), header_of(record)),
             })),
             Err(cause) => {
                 error = Some(cause);
@@ -440,9 +465,17 @@ fn log(partition: PartitionIndex) -> LogId {
     LogId { topic: TOPIC_NUMBER, partition: partition.0 }
 }
 
-/// The topic of a run, with so many partitions. Nothing is ever removed from it.
-fn facts(partitions: u32) -> Topic {
-    Topic { topic: TOPIC_NUMBER, name: TOPIC.to_owned(), partitions, ..Topic::default() }
+/// What says which record a tombstone is.
+fn header_of(record: &RecordView) -> Option<&[u8]> {
+    let header = record.headers.iter().find(|header| header.key == content::TOMBSTONE_HEADER)?;
+    header.value.as_deref()
+}
+
+/// The poll that an error stands for: of one partition, where it is about one.
+fn failed_poll(error: &Error, positions: &BTreeMap<u32, u64>) -> Option<Poll> {
+    let partition = error.concerns_partition()?;
+    let position = positions.get(&partition).copied();
+    Some(Poll { log: log(PartitionIndex(partition)), position, ..Poll::default() })
 }
 
 fn outcome_of(error: Option<&Error>) -> Outcome {
@@ -456,15 +489,6 @@ fn outcome_of(error: Option<&Error>) -> Outcome {
     };
     let refusal = Refusal::new(kind, error.to_string());
     if error.maybe_applied() { Outcome::Info(refusal) } else { Outcome::Fail(refusal) }
-}
-
-fn offset_of(told: &CallResponse) -> OffsetAnswer {
-    match told {
-        CallResponse::Offset(listed) => {
-            OffsetAnswer { offset: listed.offset.0, timestamp_ms: listed.timestamp_ms }
-        }
-        other => panic!("list-offsets was answered with {other:?}"),
-    }
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -5,7 +5,7 @@
     reason = "each seed runs in a thread of its own, and the report names the time on the wall"
 )]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +42,8 @@ const WORKERS: usize = 2;
 /// Findings printed of one seed of a campaign.
 const FINDINGS_SHOWN: usize = 3;
 
+/// Where a campaign leaves its row for the ledger.
+const LEDGER_ROW: &str = "target/sim/ledger-row";
 /// Seeds between two signs of life.
 const PROGRESS_EVERY: u64 = 100;
 
@@ -52,6 +54,19 @@ struct Options {
     history: Option<PathBuf>,
     mode: Mode,
     planted: Planted,
+}
+
+impl Options {
+    /// What its disks do.
+    fn what(&self) -> &'static str {
+        match (self.planted, self.mode) {
+            (Planted::Nothing, Mode::Failing) => "disks that fail",
+            (Planted::Nothing, Mode::Lying) => "disks that lie",
+            (Planted::IgnoredFlushes, _) => "flushes that are ignored",
+            (Planted::UnflushedRecovery, _) => "starts that do not flush",
+            (Planted::RetriedFlushes, _) => "flushes made again",
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -159,27 +174,57 @@ fn campaign(options: &Options) -> bool {
     println!("{totals}");
     println!("wall time        {:.1} s", began.elapsed().as_secs_f64());
     failing.sort_by_key(|(seed, _)| *seed);
-    match options.planted {
+    let (good, verdict) = match options.planted {
         Planted::Nothing => verdict(options, &totals, &failing),
         _ => negative_verdict(options, &failing),
+    };
+    println!("{verdict}");
+    if let Err(error) = fs::write(LEDGER_ROW, ledger_row(options, &totals, &verdict)) {
+        eprintln!("error: {LEDGER_ROW}: {error}");
+        return false;
     }
+    good
 }
 
-fn verdict(options: &Options, totals: &Totals, failing: &[Outcome]) -> bool {
+fn ledger_row(options: &Options, totals: &Totals, verdict: &str) -> String {
+    let Totals { befell, disk, acked, removed, damage_told, in_window, .. } = totals;
+    let disks = match options.mode {
+        Mode::Failing => format!(
+            "{} errors in reads, writes and flushes",
+            disk.read_errors + disk.write_errors + disk.flush_errors
+        ),
+        Mode::Lying => format!("{damage_told} partitions told of damage, {in_window} in the window"),
+    };
+    let (first, last) = (options.from, options.from + options.seeds - 1);
+    format!(
+        "simulated {} | seeds {first} to {last}: {} power cuts, {} kills; {} unflushed writes lost, {} torn; {disks}; \
+         {acked} records acknowledged, {removed} rightly removed | {verdict}\n",
+        options.what(),
+        befell.cuts,
+        befell.kills,
+        disk.writes_lost,
+        disk.writes_torn,
+    )
+}
+
+/// Whether all is well, and the last line.
+fn verdict(options: &Options, totals: &Totals, failing: &[Outcome]) -> (bool, String) {
     let shortfalls = totals.shortfalls(options.mode);
     for shortfall in &shortfalls {
         println!("proves too little: {shortfall}");
     }
+    let seeds = options.seeds;
     if !failing.is_empty() {
-        println!("FAILED: {} of {} seeds", failing.len(), options.seeds);
+        (false, format!("FAILED: {} of {seeds} seeds", failing.len()))
     } else if shortfalls.is_empty() {
-        println!("passed: {} seeds, nothing that was promised was lost", options.seeds);
+        (true, format!("passed: {seeds} seeds, nothing that was promised was lost"))
+    } else {
+        (false, format!("FAILED: {seeds} seeds prove too little"))
     }
-    failing.is_empty() && shortfalls.is_empty()
 }
 
 /// With a planted fault seeds must fail, and for the right reason.
-fn negative_verdict(options: &Options, failing: &[Outcome]) -> bool {
+fn negative_verdict(options: &Options, failing: &[Outcome]) -> (bool, String) {
     let panicked = failing.iter().filter(|(_, report)| report.is_none()).count();
     println!(
         "caught           {} of {} seeds, {panicked} of them by an assertion",
@@ -200,12 +245,16 @@ fn negative_verdict(options: &Options, failing: &[Outcome]) -> bool {
         let is_loss = class.is_loss() || class == Class::LostRead;
         is_loss && found(class) > 0
     });
-    if lost {
-        println!("passed: records are lost by the planted fault and the checker says so");
+    let verdict = if lost {
+        format!(
+            "passed: records are lost by the planted fault, {} of {} seeds say so",
+            failing.len(),
+            options.seeds
+        )
     } else {
-        println!("FAILED: a fault was planted, and nothing was found missing");
-    }
-    lost
+        "FAILED: a fault was planted, and nothing was found missing".to_owned()
+    };
+    (lost, verdict)
 }
 
 fn print_failure(seed: u64, mode: Mode, report: Option<&Report>) {
