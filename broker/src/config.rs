@@ -59,6 +59,9 @@ pub struct ListenConfig {
     pub native: SocketAddr,
     /// `HOST:PORT` told to clients; empty means the listener's own address.
     pub advertise: String,
+    /// Address of the HTTP listener for metrics and health; none if empty. Whoever starts the node serves it.
+    #[serde(with = "crate::optional_address")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// `[shards]`
@@ -187,7 +190,11 @@ impl Default for NodeConfig {
 
 impl Default for ListenConfig {
     fn default() -> ListenConfig {
-        ListenConfig { native: SocketAddr::from(([127, 0, 0, 1], 7400)), advertise: String::new() }
+        ListenConfig {
+            native: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            advertise: String::new(),
+            metrics: None,
+        }
     }
 }
 
@@ -261,6 +268,8 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// `--advertise`
     pub advertise: Option<String>,
+    /// `--metrics`
+    pub metrics: Option<SocketAddr>,
     /// `--shards`
     pub shards: Option<u16>,
     /// `--cpus`
@@ -376,6 +385,9 @@ impl Overrides {
         }
         if let Some(listen) = self.listen {
             config.listen.native = listen;
+        }
+        if let Some(metrics) = self.metrics {
+            config.listen.metrics = Some(metrics);
         }
         if let Some(advertise) = &self.advertise {
             config.listen.advertise.clone_from(advertise);

@@ -17,9 +17,11 @@ mod listener;
 mod memory;
 mod node;
 pub mod offline;
+mod optional_address;
 mod outbox;
 mod partition;
 mod reconcile;
+mod report;
 mod shard;
 mod topology;
 
@@ -37,3 +39,4 @@ pub mod fuzz {
 
 pub use config::{Config, ConfigError, ConfigFile, Overrides, Placement};
 pub use node::{Addresses, Node, ShutdownHandle, StartError};
+pub use report::{DataDirReport, MemoryReport, NodeReport, PartitionCounts, ReportHandle, ShardReport};

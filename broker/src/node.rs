@@ -12,6 +12,7 @@ use crate::boot::{self, Setup};
 use crate::byte_size::ByteSize;
 use crate::config::{Config, ConfigError, Idle, MEMORY_PER_SHARD_MIN, Placement};
 use crate::memory::MemoryPlan;
+use crate::report::ReportHandle;
 use crate::shard::Message;
 
 /// Where a node is reached.
@@ -117,6 +118,11 @@ impl Node {
     /// A handle that stops the node.
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.shutdown.clone()
+    }
+
+    /// A handle that asks the node how it is.
+    pub fn report_handle(&self) -> ReportHandle {
+        ReportHandle::new(self.shutdown.shards.clone())
     }
 
     /// Waits until every shard has ended. Cancel-safe.

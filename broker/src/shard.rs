@@ -203,6 +203,11 @@ impl Shard {
         }
     }
 
+    /// Everything this shard keeps.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.partitions.borrow().values().cloned().collect()
+    }
+
     /// Every partition of one topic that lives here and is served.
     pub fn partitions_of(&self, topic: TopicId) -> Vec<Rc<Partition>> {
         let partitions = self.partitions.borrow();

@@ -141,6 +141,11 @@ impl Drive {
         }
     }
 
+    /// Looks, unless that was done just now.
+    pub(crate) async fn look_lately(&self) {
+        self.look_again(FRESH).await;
+    }
+
     /// Looks now.
     pub(crate) async fn look(&self) -> Result<(), PathError> {
         let space = file::space(&self.path).await.at(&self.path)?;

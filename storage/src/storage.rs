@@ -54,6 +54,14 @@ impl Storage {
         self.shard.drives.iter().map(|drive| drive.state()).collect()
     }
 
+    /// The data directories, looked at within the last second; one that does not answer is as it was then.
+    pub async fn look_at_drives(&self) -> Vec<DriveState> {
+        for drive in &self.shard.drives {
+            drive.look_lately().await;
+        }
+        self.drives()
+    }
+
     /// Whether any data directory takes new logs, by a fresh look.
     pub async fn has_room(&self) -> bool {
         self.drive_for_new_log().await.is_some()

@@ -1,5 +1,8 @@
 //! `corrente serve`: a broker in this process, until a signal ends it.
 
+mod control;
+mod metrics;
+
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -13,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
+use self::control::Control;
 use crate::args::Global;
 use crate::units::{CpuList, parse_cpus};
 
@@ -33,6 +37,9 @@ pub struct ServeArgs {
     /// What clients are told to connect to. Default: the listener's own address
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Where metrics and health are served over HTTP: /metrics, /livez, /readyz. Default: nowhere
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// Number of shards. Default: one for each core
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
@@ -68,6 +75,9 @@ struct Ready {
     native: SocketAddr,
     /// What clients are told to connect to.
     advertised: String,
+    /// The listener for metrics, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<SocketAddr>,
     node_id: u32,
     shards: u16,
     pid: u32,
@@ -86,8 +96,14 @@ pub fn run(global: &Global, args: ServeArgs) -> Result<ExitCode> {
 
 async fn serve(global: &Global, args: &ServeArgs, config: Config) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
+    let control = Control::default();
+    let metrics = match config.listen.metrics {
+        Some(address) => Some(control.listen(address).await?),
+        None => None,
+    };
     let mut node = Node::start(config).await?;
-    let ready = Ready::new(node.addresses());
+    control.started(node.report_handle());
+    let ready = Ready::new(node.addresses(), metrics);
     if let Some(path) = &args.ready_file {
         write_whole(path, &serde_json::to_vec(&ready)?)?;
     }
@@ -98,6 +114,7 @@ async fn serve(global: &Global, args: &ServeArgs, config: Config) -> Result<Exit
         stopped = node.stopped() => stopped,
         () = signals.next() => {
             tracing::info!("draining; a second signal ends at once");
+            control.drains();
             let drained = async {
                 shutdown.shutdown().await;
                 node.stopped().await
@@ -125,13 +142,14 @@ fn belongs_to_a_living_broker(ready_file: &Path) -> bool {
 }
 
 impl Ready {
-    fn new(addresses: &Addresses) -> Ready {
+    fn new(addresses: &Addresses, metrics: Option<SocketAddr>) -> Ready {
         let (host, port) = &addresses.advertised;
         let advertised =
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         Ready {
             native: addresses.native,
             advertised,
+            metrics,
             node_id: addresses.node.0,
             shards: addresses.shards,
             pid: std::process::id(),
@@ -141,7 +159,10 @@ impl Ready {
     fn line(&self) -> String {
         let Ready { native, advertised, node_id, shards, .. } = self;
         let shards = if *shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
-        format!("corrente: node {node_id} with {shards} listens at {native}, advertised as {advertised}")
+        let metrics = self.metrics.map_or_else(String::new, |metrics| format!(", metrics at {metrics}"));
+        format!(
+            "corrente: node {node_id} with {shards} listens at {native}, advertised as {advertised}{metrics}"
+        )
     }
 }
 
@@ -155,7 +176,8 @@ fn load_config(args: &ServeArgs) -> Result<Config> {
     };
     let overrides = Overrides {
         data_dirs: args.data_dirs.clone(),
-        listen: args.listen.as_deref().map(resolve).transpose()?,
+        listen: args.listen.as_deref().map(|address| resolve("--listen", address)).transpose()?,
+        metrics: args.metrics.as_deref().map(|address| resolve("--metrics", address)).transpose()?,
         advertise: args.advertise.clone(),
         shards: args.shards,
         cpus: args.cpus.clone().map(|CpuList(cpus)| cpus),
@@ -164,9 +186,9 @@ fn load_config(args: &ServeArgs) -> Result<Config> {
     Ok(Config::load(file.as_ref(), &overrides)?)
 }
 
-fn resolve(address: &str) -> Result<SocketAddr> {
-    let mut found = address.to_socket_addrs().with_context(|| format!("--listen {address}"))?;
-    found.next().ok_or_else(|| anyhow!("--listen {address}: the name has no address"))
+fn resolve(flag: &str, address: &str) -> Result<SocketAddr> {
+    let mut found = address.to_socket_addrs().with_context(|| format!("{flag} {address}"))?;
+    found.next().ok_or_else(|| anyhow!("{flag} {address}: the name has no address"))
 }
 
 /// A thread of its own writes the lines: a shard never waits for a terminal. If that thread falls behind, lines are
