@@ -9,6 +9,7 @@ use corrente_replication::metadata::{Change, Delta, Topic};
 use corrente_replication::topic_config::{CompactionConfig, SEGMENT_BYTES, TimestampType, TopicConfig};
 use corrente_storage::{CompactionPolicy, CreateError, FoundLog, Health, Log, LogPolicy, RecoveryError};
 
+use crate::awaiting_room;
 use crate::error::Refusal;
 use crate::partition::{Partition, Terms};
 use crate::shard::{Place, Shard, Slot};
@@ -48,7 +49,7 @@ pub async fn apply(shard: &Rc<Shard>, directory: Arc<Directory>, delta: &Delta) 
 async fn create(shard: &Rc<Shard>, id: TopicPartition) {
     let slot = match shard.storage.place_log(id).await {
         Ok(log) => lead(shard, id, log),
-        Err(error @ CreateError::NoRoom) => unavailable(id, ErrorCode::DiskFull, &error),
+        Err(CreateError::NoRoom) => awaiting_room::refuse(shard, id),
         Err(error) => unavailable(id, ErrorCode::StorageError, &error),
     };
     shard.insert(id, slot);
@@ -144,7 +145,8 @@ fn follow_election(shard: &Rc<Shard>, id: TopicPartition) {
     }
 }
 
-fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
+/// Leads the partition with this log, by the metadata of this moment.
+pub fn lead(shard: &Rc<Shard>, id: TopicPartition, log: Log) -> Slot {
     let directory = shard.directory();
     let (Some(topic), Some(partition)) = (directory.image.topic(id.topic), directory.image.partition(id))
     else {
@@ -189,7 +191,8 @@ pub fn segment_bytes(shard: &Shard, topic: &Topic) -> u64 {
     }
 }
 
-fn unavailable(id: TopicPartition, code: ErrorCode, error: &dyn std::fmt::Display) -> Slot {
+/// Says that a partition is not served, and why.
+pub fn unavailable(id: TopicPartition, code: ErrorCode, error: &dyn std::fmt::Display) -> Slot {
     tracing::error!(partition = %id, %error, "the partition is not served; nothing of it was changed");
     Slot::Unavailable(Refusal::new(code, error.to_string()))
 }
