@@ -2,7 +2,7 @@
 //!
 //! Owns two files, `a` and `b`. One is appended to, a delta at a time, into space filled with zeros
 //! beforehand; when that is used up the other is made anew from a snapshot and takes over, so an intact older
-//! copy is always there. A shard at rest writes nothing and has no timer.
+//! copy is always there. A shard at rest writes nothing.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

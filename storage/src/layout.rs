@@ -245,6 +245,9 @@ async fn read_checkpoints(dir: &Path) -> Result<Checkpoints, OpenError> {
         // The other one of the pair is intact, or was never needed: its snapshot was the first.
         tracing::warn!(path = %path.display(), %fault, "a checkpoint file is not used");
     }
+    for path in &checkpoints.cut {
+        tracing::warn!(path = %path.display(), "a checkpoint file is damaged: what its end said is found by scanning");
+    }
     Ok(checkpoints)
 }
 

@@ -177,7 +177,7 @@ fn drives(config: &StorageConfig) -> Vec<Rc<Drive>> {
     drives
 }
 
-/// Runs while any file is open; a shard at rest has no timer.
+/// Runs while any file is open.
 async fn sweep(shard: Weak<Shard>, every: Duration) {
     loop {
         timer::sleep(every).await;
