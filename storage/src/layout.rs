@@ -17,10 +17,10 @@ use crate::checkpoint::{CheckpointEntry, CheckpointFault};
 use crate::checkpointer::{checkpoint_dir, parse_file_name};
 use crate::checkpoints::{Checkpoints, Faulty};
 use crate::error::{AtPath, OpenError, PathError};
+use crate::found_twice;
 use crate::identity::{IDENTITY_LEN, Identity};
 use crate::log::LogId;
 use crate::pool;
-use crate::segment::{FileName, parse_name};
 use crate::storage::remove_log_dir;
 
 /// What a log's directory is called while it is removed.
@@ -256,7 +256,7 @@ async fn find_logs(
     checkpoints: &BTreeMap<LogId, (CheckpointEntry, ShardId)>,
     failed: &mut Vec<FailedDir>,
 ) -> Result<BTreeMap<LogId, FoundLog>, OpenError> {
-    let mut logs: BTreeMap<LogId, FoundLog> = BTreeMap::new();
+    let mut found_in: BTreeMap<LogId, Vec<usize>> = BTreeMap::new();
     for (dir_index, dir) in data_dirs.iter().enumerate() {
         if failed.iter().any(|failed| failed.index == dir_index) {
             continue;
@@ -270,35 +270,19 @@ async fn find_logs(
             found => found?,
         };
         for id in found {
-            // A drive failed while the log was made on it, and another took its place.
-            if let Some(other) = logs.get(&id)
-                && !has_segments(&log_dir(dir, id)).await?
-            {
-                let kept_in = other.dir_index;
-                tracing::warn!(log = %id, dir = %dir.display(), kept_in, "what was never made is removed");
-                remove_log_dir(&log_dir(dir, id)).await?;
-                continue;
-            }
-            if let Some(other) = logs.get(&id)
-                && !has_segments(&log_dir(&data_dirs[other.dir_index], id)).await?
-            {
-                remove_log_dir(&log_dir(&data_dirs[other.dir_index], id)).await?;
-                logs.remove(&id);
-            }
-            if let Some(other) = logs.get(&id) {
-                let first = data_dirs[other.dir_index].clone();
-                return Err(OpenError::DuplicateLog { log: id, first, second: dir.clone() });
-            }
-            let (checkpoint, home) = checkpoints.get(&id).copied().unzip();
-            logs.insert(id, FoundLog { id, dir_index, checkpoint, home });
+            found_in.entry(id).or_default().push(dir_index);
         }
     }
+    let mut logs = BTreeMap::new();
+    for (id, found_in) in found_in {
+        let (checkpoint, home) = checkpoints.get(&id).copied().unzip();
+        let dir_index = match found_in[..] {
+            [only] => only,
+            _ => found_twice::settle(data_dirs, id, &found_in, checkpoint.as_ref()).await?,
+        };
+        logs.insert(id, FoundLog { id, dir_index, checkpoint, home });
+    }
     Ok(logs)
-}
-
-async fn has_segments(dir: &Path) -> Result<bool, OpenError> {
-    let entries = file::read_dir(dir).await.at(dir)?;
-    Ok(entries.iter().any(|entry| matches!(parse_name(&entry.name), FileName::Segment(_))))
 }
 
 /// The logs in a data directory, which is left without a pool.

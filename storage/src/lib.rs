@@ -17,6 +17,7 @@ mod compaction;
 mod drives;
 mod error;
 mod extent;
+mod found_twice;
 #[doc(hidden)]
 pub mod fuzz;
 mod identity;

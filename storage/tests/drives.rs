@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use common::*;
 use corrente_protocol::ids::{Offset, ShardId};
+use corrente_runtime::buffer::BLOCK;
+use corrente_runtime::file::{create_dir_all, write_small};
 use corrente_storage::{
     AppendError, CreateError, Health, Log, LogPolicy, NodeLayout, Storage, StorageConfig,
 };
@@ -166,27 +168,58 @@ fn a_drive_that_dies_under_way_fences_its_own_logs_alone() {
     drop(kept);
 }
 
+/// What a drive has of a log that it failed to make: its directory, a file without a name, or all but its name's flush.
+#[derive(Clone, Copy)]
+enum Remains {
+    Directory,
+    Unborn,
+    Segment,
+}
+
+/// Leaves remains of every log in the directory that is not its own.
+async fn leave(remains: Remains, logs: &[Log]) {
+    for log in logs {
+        let own = log.dir().ancestors().nth(3).expect("a data directory");
+        let other = dirs().into_iter().find(|dir| dir != own).expect("another one");
+        let beside = other.join(log.dir().strip_prefix(own).expect("below it"));
+        create_dir_all(&beside).await.expect("made");
+        let name = match remains {
+            Remains::Directory => continue,
+            Remains::Unborn => "00000000000000000000.new",
+            Remains::Segment => "00000000000000000000.seg",
+        };
+        let mut header = vec![0; BLOCK];
+        header[..8].copy_from_slice(b"of none.");
+        write_small(&beside.join(name), header).await.expect("written");
+    }
+}
+
 #[test]
 fn what_a_failed_drive_has_of_a_log_that_was_never_made_is_no_second_log() {
-    let (world, node) = world(4);
-    run(&world, &node, || async {
-        let two = open_two().await;
-        for partition in 0..2 {
-            let log = two.storage.place_log(log_id(partition)).await.unwrap();
-            try_append(&log, 500).await.unwrap();
+    for remains in [Remains::Directory, Remains::Unborn, Remains::Segment] {
+        for records in [0, 1] {
+            let (world, node) = world(4);
+            run(&world, &node, move || async move {
+                let two = open_two().await;
+                for partition in 0..2 {
+                    let log = two.storage.place_log(log_id(partition)).await.unwrap();
+                    for _ in 0..records {
+                        try_append(&log, 500).await.unwrap();
+                    }
+                }
+                two.storage.checkpoint_now().await.unwrap();
+                leave(remains, &two.storage.logs()).await;
+                two.storage.close().await.unwrap();
+            });
+            run(&world, &node, move || async move {
+                let two = open_two().await;
+                assert_eq!(two.logs.len(), 2);
+                for log in &two.logs {
+                    assert_eq!(log.health(), Health::Sound);
+                    assert_eq!(read_all(log, 1000).await.len(), records);
+                    try_append(log, 500).await.unwrap();
+                }
+            });
         }
-        for (other, log) in [("/second", &two.storage.logs()[0]), ("/data", &two.storage.logs()[1])] {
-            let beside =
-                Path::new(other).join(log.dir().strip_prefix(log.dir().ancestors().nth(3).unwrap()).unwrap());
-            corrente_runtime::file::create_dir_all(&beside).await.unwrap();
-        }
-        two.storage.close().await.unwrap();
-    });
-    run(&world, &node, || async {
-        let two = open_two().await;
-        assert_eq!(two.logs.len(), 2);
-        for log in &two.logs {
-            assert_eq!(read_all(log, 1000).await.len(), 1);
-        }
-    });
+    }
 }
