@@ -421,9 +421,9 @@ impl LogInner {
         fenced.or_else(|| state.quarantined.clone()).unwrap_or_else(|| Arc::from("the log is closed"))
     }
 
-    /// Puts one segment in the place of others that followed each other.
+    /// Puts one segment in the place of others that followed each other, and of what memory holds of them.
     pub(crate) fn replace_segments(&self, old: &[Segment], new: Segment) {
-        {
+        let end_offset = {
             let mut state = self.state.borrow_mut();
             for segment in old {
                 let gone = state.segments.remove(&segment.base_offset).expect("a segment of this log");
@@ -432,7 +432,10 @@ impl LogInner {
             state.segments.insert(new.base_offset, new);
             state.sealed_bytes += new.end_position.0;
             state.invariants();
-        }
+            let following = state.segments.range(new.base_offset..).nth(1);
+            following.map(|(base_offset, _)| *base_offset).expect("only sealed segments are replaced")
+        };
+        self.shard.tail.borrow_mut().let_go_below(self.id, end_offset);
         self.shard.read_ahead.forget(self.id);
     }
 

@@ -83,6 +83,21 @@ impl TailRing {
         self.order.retain(|held| *held != log);
     }
 
+    /// Lets the windows of a log go that end at or below `end`: files say something else there by now.
+    pub(crate) fn let_go_below(&mut self, log: TopicPartition, end: Offset) {
+        let Some(windows) = self.logs.get_mut(&log) else { return };
+        let mut left = windows.partition_point(|held| held.stretch.end_offset <= end);
+        self.used -= windows.drain(..left).map(|held| held.cost).sum::<usize>();
+        if windows.is_empty() {
+            self.logs.remove(&log);
+        }
+        self.order.retain(|held| {
+            let goes = *held == log && left > 0;
+            left -= usize::from(goes);
+            !goes
+        });
+    }
+
     /// Lets the oldest flushed windows go until the bound is met. A window that is not flushed moves to the
     /// end: it is the newest of its log, so the order within the log stays.
     fn shrink(&mut self) {
@@ -155,6 +170,26 @@ mod tests {
             ring.flushed(log(partition), Offset(1));
         }
         assert_eq!(ring.used(), 10);
+    }
+
+    #[test]
+    fn what_was_replaced_goes_and_the_rest_stays_in_order() {
+        let mut ring = TailRing::new(30);
+        for n in 0..3 {
+            ring.push(log(0), stretch(n), 5);
+            ring.push(log(1), stretch(n), 5);
+        }
+        ring.flushed(log(0), Offset(3));
+        ring.flushed(log(1), Offset(3));
+        ring.let_go_below(log(0), Offset(2));
+        assert_eq!(ring.used(), 20);
+        assert_eq!(bases(&ring, log(0), 1), [] as [u64; 0]);
+        assert_eq!(bases(&ring, log(0), 2), [2]);
+        assert_eq!(bases(&ring, log(1), 0), [0, 1, 2]);
+        ring.let_go_below(log(0), Offset(9));
+        ring.push(log(1), stretch(3), 20);
+        ring.flushed(log(1), Offset(4));
+        assert_eq!((ring.used(), bases(&ring, log(1), 2)), (30, vec![2, 3]));
     }
 
     #[test]

@@ -97,21 +97,44 @@ async fn look_up_until(done: Rc<Cell<bool>>, log: Log, kept: Vec<(u64, i64)>) {
     }
 }
 
+/// Segments end early, so that compaction makes one of several.
+fn eagerly_compacted() -> LogPolicy {
+    let eager =
+        CompactionPolicy { min_lag_ms: 0, max_lag_ms: u64::MAX, delete_retention_ms: 0, dirty_ratio_ppm: 0 };
+    LogPolicy { segment_ms: 20, compaction: Some(eager), ..LogPolicy::keep_all(64 * 1024) }
+}
+
+#[test]
+fn what_compaction_removed_is_in_no_memory_either() {
+    let (world, node) = world(78);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        log.set_policy(eagerly_compacted());
+        for (key, at_ms) in [("first", 10), ("again", 900), ("again", 20), ("last", 30), ("open", 40)] {
+            append_settled(&log, &keyed_batch(Compression::None, &[(key, Some("value"), at_ms)])).await;
+            sleep(Duration::from_millis(25)).await;
+        }
+        opened.storage.upkeep_now().await;
+        // Whoever looks for the latest now has to look into the compacted segment, for its first record is gone.
+        log.delete_records_before(Offset(1)).await.expect("deleted");
+        let times: Vec<i64> = read_seen(&log, Offset(1), 10_000)
+            .await
+            .expect("sound")
+            .iter()
+            .map(|record| record.timestamp_ms)
+            .collect();
+        assert_eq!(times, [20, 30, 40]);
+        check(&log, log.flushed_offset()).await;
+    });
+}
+
 #[test]
 fn what_compaction_keeps_is_found_while_it_goes_on() {
     for seed in 0..6 {
         let (world, node) = world(seed);
         run(&world, &node, move || async move {
             let (opened, log) = open_one(|_| {}).await;
-            let eager = CompactionPolicy {
-                min_lag_ms: 0,
-                max_lag_ms: u64::MAX,
-                delete_retention_ms: 0,
-                dirty_ratio_ppm: 0,
-            };
-            // Segments end early, so that compaction makes one of several.
-            let policy = LogPolicy { segment_ms: 20, ..LogPolicy::keep_all(64 * 1024) };
-            log.set_policy(LogPolicy { compaction: Some(eager), ..policy });
+            log.set_policy(eagerly_compacted());
             // Among records that supersede each other, one in fifty is the only one of its key.
             let mut kept = Vec::new();
             for at_ms in 0..600_i64 {
