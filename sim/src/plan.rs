@@ -229,6 +229,11 @@ fn draw_disruption(
         _ => Kind::Sudden(sudden(rng)),
     };
     let mut ends_at_start = vec![];
+    // What a start found in memory of the kernel after a kill, a cut soon afterwards takes away unless it was flushed.
+    let cut_follows = matches!(kind, Kind::Sudden(Sudden::Kill)) && rng.bool();
+    if cut_follows {
+        ends_at_start.push((micros(rng, 0..200_000), Sudden::PowerCut));
+    }
     while rng.u8(..4) == 0 {
         let micros_max = pick(rng, &[2_000, 20_000, 200_000]);
         ends_at_start.push((micros(rng, 0..micros_max), sudden(rng)));
