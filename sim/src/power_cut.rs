@@ -289,11 +289,18 @@ impl<'a> Run<'a> {
             }
             Kind::StaysUp => unreachable!("it was asked for before"),
         }
-        // What has been at rest for so long is known to the checkpoint.
-        let at_rest = self.window();
         let Trouble { rotten_below, rotten_bits, .. } = &disruption.trouble;
-        self.broker.disk().rot(rotten_below, *rotten_bits, at_rest);
+        self.broker.disk().rot(rotten_below, *rotten_bits, self.unknown_for());
         Ok(())
+    }
+
+    /// What has been at rest for longer is known to the checkpoint: it was there when a broker served that wrote its
+    /// checkpoint anew, or a window before that broker ended.
+    fn unknown_for(&self) -> Duration {
+        let now = self.world.elapsed();
+        let served = self.served.last().copied().unwrap_or_default();
+        let ended = self.sudden_ends.iter().find(|end| **end >= served).copied().unwrap_or(now);
+        now - served.max(ended.saturating_sub(self.window()))
     }
 
     fn start(&mut self, shards: u16) {

@@ -123,10 +123,9 @@ impl Shard {
 
     /// The drive that a path lies on.
     pub(crate) fn drive_of(&self, path: &Path) -> &Rc<Drive> {
-        self.drives
-            .iter()
-            .find(|drive| path.starts_with(drive.path()))
-            .expect("a log lies in a data directory")
+        let around = self.drives.iter().filter(|drive| path.starts_with(drive.path()));
+        // One data directory may lie in another.
+        around.max_by_key(|drive| drive.path().as_os_str().len()).expect("a log lies in a data directory")
     }
 
     /// Zeros to write ahead, shared by all logs.

@@ -69,10 +69,12 @@ impl Storage {
 
     /// The data directory with the fewest of this shard's logs, of those that have not failed and have room.
     async fn drive_for_new_log(&self) -> Option<Rc<Drive>> {
-        let logs = self.logs();
-        let count = |drive: &Drive| logs.iter().filter(|log| log.dir().starts_with(drive.path())).count();
+        let count = |drive: &Rc<Drive>| {
+            let logs = self.logs.borrow();
+            logs.values().flatten().filter(|log| Rc::ptr_eq(&log.0.drive, drive)).count()
+        };
         let mut drives = self.shard.drives.clone();
-        drives.sort_by_key(|drive| count(drive));
+        drives.sort_by_cached_key(count);
         for drive in drives {
             if drive.is_open().await {
                 return Some(drive);

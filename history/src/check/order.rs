@@ -47,11 +47,13 @@ fn check_in_order(
     }
 }
 
-/// Where each record stands first in the end; compaction may have removed first copies, so those logs are left out.
+/// Where each record stands first in the end. Logs from which records were removed are left out: first copies may have
+/// been among them.
 fn first_places(index: &Index<'_>) -> Vec<u64> {
     let mut first_places = vec![u64::MAX; index.sends.len()];
     for (id, log) in &index.logs {
-        if index.topics.get(&id.topic).is_some_and(|life| life.terms().compacts) {
+        let is_compacted = index.topics.get(&id.topic).is_some_and(|life| life.terms().compacts);
+        if is_compacted || log.last.start.is_some_and(|told| told.offset > 0) {
             continue;
         }
         for place in log.places.iter().filter(|place| place.is_final) {
