@@ -68,6 +68,12 @@ pub fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
+/// Has what the SDK warns of while it tries to deliver records told on stderr, a line each.
+pub fn tell_of_retries() {
+    let lines = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+    lines.with_env_filter("corrente_client::core::produce=warn").with_writer(io::stderr).init();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

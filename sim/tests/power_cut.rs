@@ -33,8 +33,12 @@ fn first_caught(planted: Planted, seeds: u64) -> Option<u64> {
 }
 
 /// What is too rare to be met for sure in so few seeds; the campaign, `scripts/sim`, asks for it.
-const RARE: [&str; 3] =
-    ["writes that kills left unflushed", "unflushed writes given up", "reads that failed"];
+const RARE: [&str; 4] = [
+    "writes that kills left unflushed",
+    "unflushed writes given up",
+    "flushes that failed",
+    "reads that failed",
+];
 
 fn common_shortfalls(totals: &Totals, mode: Mode) -> Vec<String> {
     let mut shortfalls = totals.shortfalls(mode);

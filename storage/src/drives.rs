@@ -57,6 +57,8 @@ pub(crate) struct Drive {
     seen: Cell<Option<(Space, Instant)>>,
     /// Bytes that appends and space made ready have taken since.
     taken: Cell<u64>,
+    /// The room that was missing when an append was last refused; 0 since there is so much again.
+    missed: Cell<u64>,
     /// Held by the one who looks.
     looking: Budget,
     failed: RefCell<Option<Arc<str>>>,
@@ -69,6 +71,7 @@ impl Drive {
             reserve_set,
             seen: Cell::new(None),
             taken: Cell::new(0),
+            missed: Cell::new(0),
             looking: Budget::new(1),
             failed: RefCell::new(None),
         })
@@ -84,7 +87,7 @@ impl Drive {
         if !self.has_room(len) {
             self.look_again(STALE).await;
             if !self.has_room(len) {
-                return Err(self.full());
+                return Err(self.refuse(len));
             }
         }
         self.taken.set(self.taken.get() + len);
@@ -93,6 +96,16 @@ impl Drive {
             spawn_in(Queue::Background, async move { drive.look_again(FRESH / 2).await }).detach();
         }
         Ok(())
+    }
+
+    /// The operator is told at the first refusal, and when there is room again.
+    fn refuse(&self, len: u64) -> Full {
+        let full = self.full();
+        if self.missed.replace(len) == 0 {
+            let Full { dir, available, reserve } = &full;
+            tracing::warn!(%dir, available, reserve, "the drive is down to its reserve: appends are refused");
+        }
+        full
     }
 
     /// Takes room if there is plenty of it: for what only saves time.
@@ -151,6 +164,10 @@ impl Drive {
         let space = file::space(&self.path).await.at(&self.path)?;
         self.seen.set(Some((space, timer::now())));
         self.taken.set(0);
+        if self.missed.get() > 0 && self.has_room(self.missed.get()) {
+            self.missed.set(0);
+            tracing::info!(dir = %self.path.display(), "the drive has room again: appends go on");
+        }
         Ok(())
     }
 

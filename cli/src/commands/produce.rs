@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::args::Global;
 use crate::input::{InputError, Lines};
 use crate::json_record;
-use crate::output::{Output, one_line};
+use crate::output::{Output, one_line, tell_of_retries};
 use crate::progress::Progress;
 use crate::units::{parse_bytes, parse_duration, parse_pair};
 
@@ -110,6 +110,7 @@ const LINE_BYTES_MAX: usize = 16 * 1024 * 1024 - 64 * 1024;
 const JSON_EXPANSION_MAX: usize = 6;
 
 pub async fn run(global: &Global, args: ProduceArgs) -> Result<ExitCode> {
+    tell_of_retries();
     let input = open(args.file.as_deref())?;
     let total = args.file.as_deref().and_then(|path| fs::metadata(path).ok()).map(|file| file.len());
     let client = super::connect(global).await?;

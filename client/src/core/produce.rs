@@ -30,6 +30,9 @@ pub(crate) struct ProduceFlight {
     batches: Vec<(TopicId, Attempt)>,
 }
 
+/// Whoever waits is told of a batch that was sent so often: a second or two, with the usual waits.
+const ATTEMPTS_UNTIL_TOLD: u32 = 7;
+
 /// A batch that was taken from the accumulator and is not settled.
 #[derive(Debug)]
 struct Attempt {
@@ -387,6 +390,10 @@ impl Producer {
         if now >= attempt.batch.opened_at + delivery_timeout {
             return self.settle(now, hub, id, attempt, Err(error.timed_out(delivery_timeout)));
         }
+        if attempt.attempts == ATTEMPTS_UNTIL_TOLD {
+            let error = self.told_of(&attempt, error.clone(), now);
+            tracing::warn!("{error}; trying again until {delivery_timeout:?} are over");
+        }
         let wait = hub.settings.retry.wait(attempt.attempts, &mut hub.rng);
         let partition = attempt.partition;
         attempt.last = Some(error);
@@ -417,11 +424,7 @@ impl Producer {
         attempt: Attempt,
         result: Result<BatchReceipt, Error>,
     ) {
-        let result = result.map_err(|error| {
-            let error = error.operation("produce").topic(&self.accumulator.settings().topic);
-            let error = error.partition(attempt.partition.0).broker(attempt.broker.as_deref());
-            error.after(attempt.attempts, now - attempt.batch.opened_at).applied_maybe(attempt.maybe_applied)
-        });
+        let result = result.map_err(|error| self.told_of(&attempt, error, now));
         if let Some(lane) = self.lanes.get_mut(&attempt.partition) {
             lane.in_flight = false;
         }
@@ -429,6 +432,13 @@ impl Producer {
         self.dirty = true;
         self.accumulator.settle(&attempt.batch, result);
         hub.actions.push_back(Action::RoomFreed { producer: id, bytes: attempt.batch.room });
+    }
+
+    /// The error with all there is to say of the batch it met.
+    fn told_of(&self, attempt: &Attempt, error: Error, now: Micros) -> Error {
+        let error = error.operation("produce").topic(&self.accumulator.settings().topic);
+        let error = error.partition(attempt.partition.0).broker(attempt.broker.as_deref());
+        error.after(attempt.attempts, now - attempt.batch.opened_at).applied_maybe(attempt.maybe_applied)
     }
 
     fn set_timer(&mut self, hub: &mut Hub, id: ProducerId, at: Micros) {
