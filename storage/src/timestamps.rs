@@ -59,23 +59,24 @@ pub(crate) async fn latest(
     up_to: Offset,
 ) -> Result<Option<TimestampedOffset>, ReadError> {
     loop {
-        let before = kept(log);
+        let before = start_and_sealed(log);
         let latest_ms = latest_timestamp(log, up_to).await?;
         if latest_ms == NO_TIMESTAMP {
             return Ok(None);
         }
         let found = first_at(log, latest_ms, up_to).await?;
         // The record that was so late may have been removed in between: then another one is the latest.
-        if found.is_some() || kept(log) == before {
+        if found.is_some() || start_and_sealed(log) == before {
             return Ok(found);
         }
     }
 }
 
-/// Tells whether anything was removed in between: where the log begins, and which files hold it.
-fn kept(log: &LogInner) -> (Offset, Vec<Nonce>) {
+/// Where the log begins and which segments are sealed: whether records were removed in between shows in these.
+fn start_and_sealed(log: &LogInner) -> (Offset, Vec<Nonce>) {
     let state = log.state.borrow();
-    (state.log_start_offset, state.segments.values().map(|segment| segment.nonce).collect())
+    let sealed = state.segments.values().rev().skip(1);
+    (state.log_start_offset, sealed.map(|segment| segment.nonce).collect())
 }
 
 async fn latest_timestamp(log: &Rc<LogInner>, up_to: Offset) -> Result<i64, ReadError> {
@@ -85,6 +86,8 @@ async fn latest_timestamp(log: &Rc<LogInner>, up_to: Offset) -> Result<i64, Read
         let of_segment = latest_of_segment(log, segment, end_offset, up_to).await;
         match of_segment {
             Ok(of_segment) => latest_ms = latest_ms.max(of_segment),
+            // The log start moved on: the log is asked again.
+            Err(ReadError::OutOfRange { .. }) => continue,
             Err(_) if !reader::is_current(log, &segment) => continue,
             Err(error) => return Err(error),
         }
@@ -159,6 +162,10 @@ fn next_segment(
     let state = log.state.borrow();
     reader::check_beginning(&state)?;
     let up_to = up_to.min(state.tail.flushed);
+    // The last segment's end moves on with every flush.
+    if from >= up_to {
+        return Ok(None);
+    }
     let ends = state.segments.keys().skip(1).copied().chain([state.tail.flushed]);
     let mut segments = state.segments.values().zip(ends);
     let found = segments.find(|(segment, end)| {

@@ -171,6 +171,39 @@ fn what_compaction_keeps_is_found_while_it_goes_on() {
     }
 }
 
+/// Appends records of later and later times, until told to stop. Says whether it was.
+async fn append_later_ones(done: Rc<Cell<bool>>, log: Log) -> bool {
+    for at_ms in 1000..2000 {
+        append_settled(&log, &keyed_batch(Compression::None, &[("key", Some("value"), at_ms)])).await;
+        if done.get() {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn a_look_up_ends_though_appends_do_not() {
+    let (world, node) = world(79);
+    run(&world, &node, || async {
+        let (_opened, log) = open_one(|_| {}).await;
+        // So many that they are looked through more slowly than one is appended.
+        log.set_policy(LogPolicy::keep_all(64 << 20));
+        let value = format!("{:>1$}", "value", 20_000);
+        for at_ms in [30, 10, 20].repeat(100) {
+            append_settled(&log, &keyed_batch(Compression::None, &[("key", Some(&value), at_ms)])).await;
+        }
+        let up_to = log.flushed_offset();
+        let done = Rc::new(Cell::new(false));
+        let appending = spawn(append_later_ones(done.clone(), log.clone()));
+        log.flushed_past(up_to).await.expect("appended");
+        assert_eq!(found(&log, 31, up_to).await, None);
+        assert_eq!(found_latest(&log, up_to).await, Some((0, 30)));
+        done.set(true);
+        assert!(appending.await, "the look-ups outlasted a thousand appends");
+    });
+}
+
 #[test]
 fn append_time_is_the_log_s_own_and_never_goes_back() {
     let (world, node) = world(77);
