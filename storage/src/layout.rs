@@ -278,7 +278,7 @@ async fn find_logs(
         let (checkpoint, home) = checkpoints.get(&id).copied().unzip();
         let dir_index = match found_in[..] {
             [only] => only,
-            _ => found_twice::settle(data_dirs, id, &found_in, checkpoint.as_ref()).await?,
+            _ => found_twice::settle(data_dirs, id, &found_in, checkpoint.as_ref(), failed).await?,
         };
         logs.insert(id, FoundLog { id, dir_index, checkpoint, home });
     }
