@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corrente_protocol::ids::ShardId;
+use corrente_protocol::ids::{ShardId, TopicId};
 use corrente_runtime::executor::{Queue, spawn_in, yield_if_needed};
 use corrente_runtime::file::Space;
 use corrente_runtime::mailbox::{Receiver, Sender, mailbox};
 use corrente_runtime::sync::Budget;
-use corrente_storage::{DriveState, Health, UpkeepCounters};
+use corrente_storage::{DriveState, Health, Log, UpkeepCounters};
 
 use crate::shard::{Message, Shard, Slot};
 
@@ -31,7 +31,7 @@ pub struct NodeReport {
 pub struct ShardReport {
     /// Which.
     pub shard: ShardId,
-    /// Its partitions, by what they can be used for.
+    /// Its partitions, that of the metadata among them, by what they can be used for.
     pub partitions: PartitionCounts,
     /// What its logs take on disk.
     pub log_bytes: u64,
@@ -78,6 +78,8 @@ pub struct DataDirReport {
     pub space: Option<Space>,
     /// What appends leave alone.
     pub reserve_bytes: u64,
+    /// Whether appends are refused for want of room.
+    pub refuses_appends: bool,
     /// Why nothing new is put there, if a write to it has failed.
     pub failed: Option<Arc<str>>,
 }
@@ -173,6 +175,7 @@ impl NodeReport {
         }
         for (known, seen) in self.data_dirs.iter_mut().zip(data_dirs) {
             known.space = seen.space.or(known.space);
+            known.refuses_appends |= seen.refuses_appends;
             known.failed = known.failed.take().or(seen.failed);
         }
     }
@@ -181,7 +184,7 @@ impl NodeReport {
 impl DataDirReport {
     /// Whether appends are refused for want of room.
     pub fn is_below_reserve(&self) -> bool {
-        self.space.is_some_and(|space| space.available_bytes < self.reserve_bytes)
+        self.refuses_appends || self.space.is_some_and(|space| space.available_bytes < self.reserve_bytes)
     }
 }
 
@@ -194,13 +197,18 @@ async fn answer_of(shard: &Rc<Shard>) -> Answer {
     let mut log_bytes = 0;
     for log in shard.storage.logs() {
         log_bytes += log.size_bytes();
+        // The metadata is led by the controller, not by this shard's table.
+        if log.id().topic == TopicId::METADATA {
+            partitions.count_log(&log);
+        }
         yield_if_needed().await;
     }
     let mut data_dirs = Vec::new();
-    for DriveState { path, space, reserve_bytes, failed } in shard.storage.look_at_drives().await {
+    for drive in shard.storage.look_at_drives().await {
+        let DriveState { path, space, reserve_bytes, refuses_appends, failed } = drive;
         // What a failed drive held is not worth telling.
         let space = space.filter(|_| failed.is_none());
-        data_dirs.push(DataDirReport { path, space, reserve_bytes, failed });
+        data_dirs.push(DataDirReport { path, space, reserve_bytes, refuses_appends, failed });
     }
     let shard = ShardReport {
         shard: shard.id,
@@ -217,13 +225,17 @@ async fn answer_of(shard: &Rc<Shard>) -> Answer {
 
 impl PartitionCounts {
     fn count(&mut self, slot: &Slot) {
-        let state = match slot {
-            Slot::Unavailable(_) => &mut self.offline,
-            Slot::Serving(partition) => match partition.log().health() {
-                Health::Sound => &mut self.online,
-                Health::Fenced(_) => &mut self.fenced,
-                Health::Quarantined(_) => &mut self.quarantined,
-            },
+        match slot {
+            Slot::Unavailable(_) => self.offline += 1,
+            Slot::Serving(partition) => self.count_log(partition.log()),
+        }
+    }
+
+    fn count_log(&mut self, log: &Log) {
+        let state = match log.health() {
+            Health::Sound => &mut self.online,
+            Health::Fenced(_) => &mut self.fenced,
+            Health::Quarantined(_) => &mut self.quarantined,
         };
         *state += 1;
     }

@@ -36,6 +36,8 @@ pub struct DriveState {
     pub space: Option<Space>,
     /// What appends leave alone, in bytes.
     pub reserve_bytes: u64,
+    /// Whether appends are refused for want of room.
+    pub refuses_appends: bool,
     /// Why nothing new is put there, if a write to it has failed.
     pub failed: Option<Arc<str>>,
 }
@@ -57,8 +59,8 @@ pub(crate) struct Drive {
     seen: Cell<Option<(Space, Instant)>>,
     /// Bytes that appends and space made ready have taken since.
     taken: Cell<u64>,
-    /// The room that was missing when an append was last refused; 0 since there is so much again.
-    missed: Cell<u64>,
+    /// The length of the append that was refused last; 0 once there is room for it.
+    refused: Cell<u64>,
     /// Held by the one who looks.
     looking: Budget,
     failed: RefCell<Option<Arc<str>>>,
@@ -71,7 +73,7 @@ impl Drive {
             reserve_set,
             seen: Cell::new(None),
             taken: Cell::new(0),
-            missed: Cell::new(0),
+            refused: Cell::new(0),
             looking: Budget::new(1),
             failed: RefCell::new(None),
         })
@@ -87,7 +89,7 @@ impl Drive {
         if !self.has_room(len) {
             self.look_again(STALE).await;
             if !self.has_room(len) {
-                return Err(self.refuse(len));
+                return Err(self.full());
             }
         }
         self.taken.set(self.taken.get() + len);
@@ -98,14 +100,12 @@ impl Drive {
         Ok(())
     }
 
-    /// The operator is told at the first refusal, and when there is room again.
-    fn refuse(&self, len: u64) -> Full {
-        let full = self.full();
-        if self.missed.replace(len) == 0 {
-            let Full { dir, available, reserve } = &full;
+    /// Takes note that an append was refused. The operator is told of the first, and when there is room again.
+    pub(crate) fn note_refusal(&self, len: u64) {
+        if self.refused.replace(len) == 0 && self.seen.get().is_some() {
+            let Full { dir, available, reserve } = self.full();
             tracing::warn!(%dir, available, reserve, "the drive is down to its reserve: appends are refused");
         }
-        full
     }
 
     /// Takes room if there is plenty of it: for what only saves time.
@@ -154,9 +154,11 @@ impl Drive {
         }
     }
 
-    /// Looks, unless that was done just now.
+    /// Looks, unless that was done just now. A failed drive is left alone: it may never answer.
     pub(crate) async fn look_lately(&self) {
-        self.look_again(FRESH).await;
+        if !self.has_failed() {
+            self.look_again(FRESH).await;
+        }
     }
 
     /// Looks now.
@@ -164,8 +166,8 @@ impl Drive {
         let space = file::space(&self.path).await.at(&self.path)?;
         self.seen.set(Some((space, timer::now())));
         self.taken.set(0);
-        if self.missed.get() > 0 && self.has_room(self.missed.get()) {
-            self.missed.set(0);
+        if self.refused.get() > 0 && self.has_room(self.refused.get()) {
+            self.refused.set(0);
             tracing::info!(dir = %self.path.display(), "the drive has room again: appends go on");
         }
         Ok(())
@@ -195,6 +197,7 @@ impl Drive {
             path: self.path.clone(),
             space: self.seen.get().map(|(space, _)| space),
             reserve_bytes: self.reserve(),
+            refuses_appends: self.refused.get() > 0,
             failed: self.failed.borrow().clone(),
         }
     }

@@ -391,14 +391,16 @@ impl LogInner {
 
     /// Takes room for an append; files that wait for their next life are given up for it.
     async fn take_room(&self, len: u64) -> Result<(), AppendError> {
-        let Err(full) = self.drive.take(len).await else { return Ok(()) };
-        match self.shard.pool.drain(self.drive.path()).await {
-            Ok(freed) if freed > 0 => {
-                self.drive.look().await.map_err(|_| AppendError::from(full))?;
-                Ok(self.drive.take(len).await?)
+        let Err(mut full) = self.drive.take(len).await else { return Ok(()) };
+        let freed = self.shard.pool.drain(self.drive.path()).await.unwrap_or(0);
+        if freed > 0 && self.drive.look().await.is_ok() {
+            match self.drive.take(len).await {
+                Ok(()) => return Ok(()),
+                Err(still_full) => full = still_full,
             }
-            _ => Err(full.into()),
         }
+        self.drive.note_refusal(len);
+        Err(full.into())
     }
 
     /// Whether segments of it may be removed. A log that is fenced takes no more records, and may be what fills the
