@@ -1,5 +1,6 @@
 //! Partitions whose logs found no room on any drive: refused until there is some, then made.
 
+use std::io::ErrorKind;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ async fn make_once_there_is_room(shard: Weak<Shard>, id: TopicPartition) {
         }
         let slot = match shard.storage.place_log(id).await {
             Err(CreateError::NoRoom) => continue,
+            Err(CreateError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => continue,
             Err(CreateError::Closed) => return,
             Err(error) => unavailable(id, ErrorCode::StorageError, &error),
             Ok(log) => lead(&shard, id, log),
@@ -45,14 +47,19 @@ fn awaits_room(shard: &Shard, id: TopicPartition) -> bool {
 }
 
 async fn take_place(shard: &Shard, id: TopicPartition, slot: Slot) {
+    // A log that no checkpoint knows would be made anew, empty, if its drive were gone at the next start.
+    if let Err(error) = shard.storage.checkpoint_now().await {
+        tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
+    }
     if awaits_room(shard, id) {
+        if matches!(slot, Slot::Serving(_)) {
+            tracing::info!(partition = %id, "there is room now: the partition is served");
+        }
         shard.remove(id);
         shard.insert(id, slot);
-        tracing::info!(partition = %id, "there is room now: the partition is served");
-        if let Err(error) = shard.storage.checkpoint_now().await {
-            tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
-        }
-    } else if let Err(error) = shard.storage.delete_log(id).await {
+    } else if !shard.is_stopping()
+        && let Err(error) = shard.storage.delete_log(id).await
+    {
         // The topic was deleted while the log was made.
         let what = "a removed partition's log is still on disk; the next start removes it";
         tracing::warn!(partition = %id, %error, "{what}");
