@@ -27,6 +27,9 @@ const DAMAGED: [&str; 2] = ["damaged", "quarantine"];
 /// What it says of an offset beyond the end.
 const OUT_OF_RANGE: &str = "is not in";
 
+/// What the checker says of a run that was not brought to its end.
+const UNFINISHED: &str = "did not come to rest";
+
 /// The faults of a run, as far as they excuse anything.
 #[derive(Clone, Debug, Default)]
 pub struct Injected {
@@ -207,7 +210,12 @@ fn is_refusal(violation: &Violation) -> bool {
 }
 
 fn is_excused_refusal(violation: &Violation, injected: &Injected) -> bool {
-    violation.class == Class::Liveness && injected.failures && says_any(violation, &FAILURES)
+    // A disk that was healed excuses no run that does not come to its end.
+    let is_of_the_run = violation.detail.contains(UNFINISHED);
+    violation.class == Class::Liveness
+        && !is_of_the_run
+        && injected.failures
+        && says_any(violation, &FAILURES)
 }
 
 fn says_any(violation: &Violation, words: &[&str]) -> bool {

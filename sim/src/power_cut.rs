@@ -346,6 +346,7 @@ impl<'a> Run<'a> {
             });
         }
         self.befell.restarts += u64::from(self.befell.cuts + self.befell.kills + self.befell.stops > 0);
+        self.served.push(self.world.elapsed());
         self.workload.note_up(self.world.elapsed());
         Ok(())
     }
@@ -353,10 +354,8 @@ impl<'a> Run<'a> {
     /// The last start is over, one way or another.
     fn started(&mut self) {
         let now = self.world.elapsed();
-        let Some(start) = self.starts.last_mut().filter(|start| start.end == Duration::MAX) else { return };
-        start.end = now;
-        if matches!(*self.state.borrow(), State::Serving(_)) {
-            self.served.push(now);
+        if let Some(start) = self.starts.last_mut().filter(|start| start.end == Duration::MAX) {
+            start.end = now;
         }
     }
 

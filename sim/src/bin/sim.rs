@@ -179,7 +179,8 @@ fn campaign(options: &Options) -> bool {
         _ => negative_verdict(options, &failing),
     };
     println!("{verdict}");
-    if let Err(error) = fs::write(LEDGER_ROW, ledger_row(options, &totals, &verdict)) {
+    let row = ledger_row(options, &totals, &verdict);
+    if let Err(error) = fs::create_dir_all("target/sim").and_then(|()| fs::write(LEDGER_ROW, row)) {
         eprintln!("error: {LEDGER_ROW}: {error}");
         return false;
     }
