@@ -51,9 +51,8 @@ fn try_for_real(grown: &Arc<Grown>, case: &Case) -> Judged {
     if first.is_wrong() {
         return first;
     }
-    if !closes {
-        node.crash();
-    }
+    // A process that ends in good order still ends: an index that was being rebuilt is not written on.
+    if closes { node.kill() } else { node.crash() }
     extend(&mut known, &seen, appended);
     let life = Life { questions, closes: true };
     let (seen, _) = run(&world, &node, move || life.again());
