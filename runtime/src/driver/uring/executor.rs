@@ -22,7 +22,7 @@ use super::file::PLANTED_NO_FLUSH;
 use super::ring::Ring;
 use super::tasks::Tasks;
 use super::turn::TURN_MAX;
-pub(crate) use super::turn::yield_if_needed;
+pub(crate) use super::turn::{yield_if_needed, yield_in_background};
 use super::{cpu, offload, refusal};
 use crate::executor::{ExecutorPanicked, ExecutorsConfig, Idle, Queue, StartError};
 

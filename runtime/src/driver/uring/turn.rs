@@ -17,6 +17,9 @@ use crate::timer::Instant;
 /// A task that may be long steps back after this.
 const TURN: Duration = Duration::from_micros(500);
 
+/// One that nobody waits for does after this: a request waits for it at every one of its own steps.
+const BACKGROUND_TURN: Duration = Duration::from_micros(50);
+
 /// For how long: enough to be noticed as a wait.
 const STEP_BACK: Duration = Duration::from_micros(10);
 
@@ -34,7 +37,15 @@ pub(super) fn looked() {
 }
 
 pub(crate) async fn yield_if_needed() {
-    if since_look() >= TURN {
+    yield_after(TURN).await;
+}
+
+pub(crate) async fn yield_in_background() {
+    yield_after(BACKGROUND_TURN).await;
+}
+
+async fn yield_after(turn: Duration) {
+    if since_look() >= turn {
         step_back().await;
     } else {
         glommio::executor().yield_if_needed().await;
