@@ -22,7 +22,7 @@ use corrente_protocol::record::RecordView;
 use corrente_protocol::record_batch::{
     HEADER_LEN, RecordBatch, RecordBatchHeader, RecordBatches, Retained, retain,
 };
-use corrente_runtime::executor::yield_if_needed;
+use corrente_runtime::executor::yield_in_background;
 use corrente_runtime::file::{self, File, OpenOptions};
 use corrente_runtime::offload::offload;
 use corrente_runtime::random::random_u64;
@@ -42,6 +42,9 @@ use crate::segment_reader::{Place, SegmentReader};
 use crate::writer;
 use key_map::{Full, KeyMap};
 pub(crate) use plan::{Due, due};
+
+/// What is read or written at one go: a flush that somebody waits for waits for that first.
+const IO_LEN_MAX: usize = 128 * 1024;
 
 /// Records looked at between two chances for others to run.
 const RECORDS_A_STEP: usize = 256;
@@ -173,7 +176,7 @@ async fn note_chunk(keys: &mut KeyMap, chunk: &Chunk) -> Result<(), Full> {
                     keys.note(key, record.offset)?;
                 }
                 if count % RECORDS_A_STEP == 0 {
-                    yield_if_needed().await;
+                    yield_in_background().await;
                 }
             }
         }
@@ -235,7 +238,7 @@ impl Pass<'_> {
                     if !matches!(self.retain(batch).await, None | Some(Retained::Unchanged)) {
                         return Ok(true);
                     }
-                    yield_if_needed().await;
+                    yield_in_background().await;
                 }
             }
         }
@@ -266,7 +269,7 @@ impl Pass<'_> {
             epoch: first.epoch_before,
             created_ms: last.created_ms,
         };
-        let window_bytes_max = self.log.shard.config.window_bytes_max;
+        let window_bytes_max = self.log.shard.config.window_bytes_max.min(IO_LEN_MAX);
         let mut rewriter = Rewriter::begin(&self.log.dir, rewrite, window_bytes_max).await?;
         for segment in group {
             let mut scan = SegmentScan::open(self.log, *segment).await?;
@@ -277,7 +280,7 @@ impl Pass<'_> {
                     while !batches.is_empty() {
                         let batch = split_batch(&mut batches, stretch.base_offset)?;
                         self.copy(&mut rewriter, batch, end_offset).await?;
-                        yield_if_needed().await;
+                        yield_in_background().await;
                     }
                 }
             }
@@ -390,10 +393,13 @@ async fn adopt(log: &Rc<LogInner>, old: &[Segment], unborn: Unborn) -> Result<()
     }
     let names = log.names.acquire(1).await;
     let born = log.segment_path(segment.base_offset);
+    // Held open, so that what it held is given back in small steps, not at once by the loss of its name.
+    let before = File::open(&born, OpenOptions::READ_WRITE).await.at(&born)?;
     file::rename(&path, &born).await.at(&born)?;
     log.replace_segments(old, segment);
     drop(names);
     file::sync_dir(&log.dir).await.at(&log.dir)?;
+    log.drive.release(before, old[0].end_position.block_end().0, 0, || {});
     writer::write_index(log.clone(), segment, index).await;
     for gone in old.iter().filter(|gone| gone.base_offset != segment.base_offset) {
         remove_segment_files(log, gone).await?;
@@ -430,7 +436,8 @@ impl<'a> SegmentScan<'a> {
         let known = self.last.as_ref().map(|chunk| chunk.next_position);
         let place =
             Place::in_sealed(self.segment, self.end_offset, known.or(Some(crate::segment::FIRST_EXTENT)));
-        let reader = SegmentReader { log: self.log, place, file: self.file.clone() };
+        let reader =
+            SegmentReader { log: self.log, place, file: self.file.clone(), read_len_max: IO_LEN_MAX };
         let chunk = reader.read_chunk(self.next).await?;
         self.next = chunk.end_offset();
         Ok(Some(self.last.insert(chunk)))

@@ -17,6 +17,7 @@ use corrente_runtime::sync::Budget;
 use corrente_runtime::timer::{self, Instant};
 
 use crate::error::{AtPath, PathError};
+use crate::release::Releases;
 
 /// The reserve where none is set: this, or a twentieth of the file system where that is less.
 const RESERVE_DEFAULT: u64 = 1 << 30;
@@ -64,6 +65,8 @@ pub(crate) struct Drive {
     /// Held by the one who looks.
     looking: Budget,
     failed: RefCell<Option<Arc<str>>>,
+    /// What is removed from it.
+    pub(crate) releases: Releases,
 }
 
 impl Drive {
@@ -76,6 +79,7 @@ impl Drive {
             refused: Cell::new(0),
             looking: Budget::new(1),
             failed: RefCell::new(None),
+            releases: Releases::new(),
         })
     }
 

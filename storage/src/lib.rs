@@ -34,6 +34,7 @@ mod read_ahead;
 mod read_slice;
 mod reader;
 mod recovery;
+mod release;
 pub mod repair;
 mod retention;
 mod rewriter;

@@ -7,10 +7,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use corrente_runtime::file::{self, File, OpenOptions};
 use corrente_runtime::random::random_u64;
 
+use crate::drives::Drive;
 use crate::error::{AtPath, PathError};
 use crate::layout::topics_dir;
 
@@ -25,7 +27,7 @@ pub(crate) fn pool_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("pool")
 }
 
-/// Invariant: `bytes` is the sum of the lengths of all `files`, and at most `bytes_max`.
+/// Invariant: `bytes` is the sum of the lengths of all `files` and of those on their way in, and at most `bytes_max`.
 #[derive(Debug)]
 pub(crate) struct Pool {
     bytes_max: u64,
@@ -49,28 +51,35 @@ impl Pool {
     ///
     /// It is offered to others only once the directory has durably forgotten it: under its old name, after a crash,
     /// it would be taken for a damaged segment. Not cancel-safe: dropped, it may leave the file unused until a start.
-    pub(crate) async fn retire(&self, data_dir: &Path, path: &Path, len: u64) -> Result<(), PathError> {
+    pub(crate) async fn retire(
+        self: &Rc<Self>,
+        drive: &Rc<Drive>,
+        path: &Path,
+        len: u64,
+    ) -> Result<(), PathError> {
         let kept = len.min(LEN_MAX);
+        let file = File::open(path, OpenOptions::READ_WRITE).await.at(path)?;
         if kept < LEN_MIN || self.bytes.get() + kept > self.bytes_max {
-            return file::remove_file(path).await.at(path);
+            file::remove_file(path).await.at(path)?;
+            forget_name(path).await?;
+            drive.release(file, len, 0, || {});
+            return Ok(());
         }
-        if len > kept {
-            let file = File::open(path, OpenOptions::READ_WRITE).await.at(path)?;
-            file.set_len(kept).await.at(path)?;
-            file.close().await.at(path)?;
+        // Before anything is awaited: others count as well.
+        self.bytes.set(self.bytes.get() + kept);
+        let pooled = match move_in(drive.path(), path, kept).await {
+            Ok(pooled) => pooled,
+            Err(error) => {
+                self.bytes.set(self.bytes.get() - kept);
+                return Err(error);
+            }
+        };
+        if len == kept {
+            self.files.borrow_mut().push_back(pooled);
+            return Ok(());
         }
-        let len = kept;
-        let dir = pool_dir(data_dir);
-        file::create_dir_all(&dir).await.at(&dir)?;
-        let pooled = dir.join(format!("{:016x}", random_u64()));
-        file::rename(path, &pooled).await.at(path)?;
-        self.bytes.set(self.bytes.get() + len);
-        let log_dir = path.parent().expect("a segment lies in the directory of its log");
-        if let Err(error) = file::sync_dir(log_dir).await.at(log_dir) {
-            self.bytes.set(self.bytes.get() - len);
-            return Err(error);
-        }
-        self.files.borrow_mut().push_back(Pooled { data_dir: data_dir.to_owned(), path: pooled, len });
+        let pool = self.clone();
+        drive.release(file, len, kept, move || pool.files.borrow_mut().push_back(pooled));
         Ok(())
     }
 
@@ -92,6 +101,22 @@ impl Pool {
         }
         Ok(drained)
     }
+}
+
+/// Gives a file a name in the pool, of which `kept` bytes will be left.
+async fn move_in(data_dir: &Path, path: &Path, kept: u64) -> Result<Pooled, PathError> {
+    let dir = pool_dir(data_dir);
+    file::create_dir_all(&dir).await.at(&dir)?;
+    let pooled = dir.join(format!("{:016x}", random_u64()));
+    file::rename(path, &pooled).await.at(path)?;
+    forget_name(path).await?;
+    Ok(Pooled { data_dir: data_dir.to_owned(), path: pooled, len: kept })
+}
+
+/// Makes durable that the directory of a log no longer holds a name.
+async fn forget_name(path: &Path) -> Result<(), PathError> {
+    let log_dir = path.parent().expect("a segment lies in the directory of its log");
+    file::sync_dir(log_dir).await.at(log_dir)
 }
 
 /// Empties the pool of a data directory at a start.

@@ -15,7 +15,7 @@ use crate::position::buffer_len;
 use crate::read_ahead::Chunk;
 use crate::read_slice::{ReadSlice, Took};
 use crate::segment::Segment;
-use crate::segment_reader::{CHUNK_READ, Place, SegmentReader, open};
+use crate::segment_reader::{CHUNK_READ, Place, READ_LEN_MAX, SegmentReader, open};
 use crate::tail_ring::Stretch;
 
 /// How many chunks are fetched before they are asked for.
@@ -173,7 +173,7 @@ async fn load(log: &Rc<LogInner>, offset: Offset, wanted: bool) -> Result<Option
     let segment = place.segment;
     let read = async {
         let file = open(log, &segment).await?;
-        SegmentReader { log, place, file }.read_chunk(offset).await
+        SegmentReader { log, place, file, read_len_max: READ_LEN_MAX }.read_chunk(offset).await
     };
     match read.await {
         Ok(chunk) if is_current(log, &segment) => {

@@ -138,7 +138,7 @@ pub(crate) async fn remove_segment_files(log: &LogInner, segment: &Segment) -> R
     if !log.drive.take_if_plenty(0) {
         return file::remove_file(&path).await.at(&path);
     }
-    log.shard.pool.retire(log.drive.path(), &path, len).await
+    log.shard.pool.retire(&log.drive, &path, len).await
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Never writes a segment; a damaged index it rebuilds. Knows nothing of what is kept in memory but the index of the
 //! active segment.
 
+use std::io;
 use std::rc::Rc;
 
 use corrente_protocol::ids::Offset;
@@ -28,6 +29,8 @@ use crate::writer;
 pub(crate) const CHUNK_READ: u64 = 1024 * 1024;
 /// Bytes read at one go while looking for an extent by headers alone.
 const WALK_READ: u64 = 64 * 1024;
+/// What readers that somebody waits for read at one go: as much as they want.
+pub(crate) const READ_LEN_MAX: usize = usize::MAX;
 /// The largest index file read.
 pub(crate) const INDEX_LEN_MAX: usize = 16 * 1024 * 1024;
 
@@ -101,6 +104,8 @@ pub(crate) struct SegmentReader<'a> {
     pub(crate) log: &'a Rc<LogInner>,
     pub(crate) place: Place,
     pub(crate) file: File,
+    /// What is read at one go.
+    pub(crate) read_len_max: usize,
 }
 
 /// Bytes of the segment, from a position on.
@@ -358,7 +363,7 @@ impl SegmentReader<'_> {
         let start = from.block_start();
         let len = buffer_len(end.block_end().0.max(start.0 + BLOCK_BYTES) - start.0);
         let path = || self.log.segment_path(self.place.segment.base_offset);
-        let bytes = self.file.read_at(start.0, len).await;
+        let bytes = self.read(start.0, len).await;
         let mut bytes = bytes.map_err(|source| crate::error::PathError { path: path(), source })?;
         if bytes.len() < len {
             // What a file that was cut short lacks reads as zeros, which are no extent.
@@ -367,6 +372,19 @@ impl SegmentReader<'_> {
             bytes = whole;
         }
         Ok(Piece { start, bytes, end })
+    }
+
+    /// Less than `len` bytes only where the file ends.
+    async fn read(&self, start: u64, len: usize) -> io::Result<AlignedBuf> {
+        if len <= self.read_len_max {
+            return self.file.read_at(start, len).await;
+        }
+        let mut whole = AlignedBuf::zeroed(len);
+        for at in (0..len).step_by(self.read_len_max) {
+            let part = self.file.read_at(start + at as u64, self.read_len_max.min(len - at)).await?;
+            whole[at..at + part.len()].copy_from_slice(&part);
+        }
+        Ok(whole)
     }
 
     fn damaged(&self, start: Offset, end: Offset, at: FilePosition, fault: ExtentFault) -> ReadError {

@@ -96,7 +96,7 @@ pub(crate) struct Shard {
     pub(crate) config: StorageConfig,
     pub(crate) tail: RefCell<TailRing>,
     pub(crate) read_ahead: ReadAhead,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Rc<Pool>,
     /// One for each data directory, in their order.
     pub(crate) drives: Vec<Rc<Drive>>,
     pub(crate) checkpointer: Checkpointer,
@@ -111,7 +111,7 @@ impl Shard {
         Rc::new(Shard {
             tail: RefCell::new(TailRing::new(config.tail_ring_bytes)),
             read_ahead: ReadAhead::new(config.read_ahead_bytes),
-            pool: Pool::new(config.pool_bytes_max),
+            pool: Rc::new(Pool::new(config.pool_bytes_max)),
             drives: drives(&config),
             checkpointer: Checkpointer::new(&config),
             awake: RefCell::new(BTreeMap::new()),

@@ -19,7 +19,7 @@ use crate::log::LogInner;
 use crate::position::Nonce;
 use crate::reader;
 use crate::segment::Segment;
-use crate::segment_reader::{Place, SegmentReader, open};
+use crate::segment_reader::{Place, READ_LEN_MAX, SegmentReader, open};
 
 /// A record found by its timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,7 @@ async fn latest_of_segment(
     let mut latest_ms = NO_TIMESTAMP;
     let file = open(log, &segment).await?;
     let place = Place::in_segment(log, segment, end_offset);
-    let reader = SegmentReader { log, place, file };
+    let reader = SegmentReader { log, place, file, read_len_max: READ_LEN_MAX };
     let mut walk = reader.walk_from(None).await?;
     while let Some(header) = walk.next(&reader).await? {
         if header.base_offset >= up_to {
@@ -185,7 +185,7 @@ async fn first_in_segment(
 ) -> Result<Option<TimestampedOffset>, ReadError> {
     let file = open(log, &segment).await?;
     let place = Place::in_segment(log, segment, end_offset);
-    let reader = SegmentReader { log, place, file };
+    let reader = SegmentReader { log, place, file, read_len_max: READ_LEN_MAX };
     let index = reader.index().await?;
     let mut walk = reader.walk_from(index.before_timestamp(at_ms)).await?;
     while let Some(header) = walk.next(&reader).await? {

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use corrente_runtime::executor::{Queue, spawn_in, yield_if_needed};
+use corrente_runtime::executor::{Queue, spawn_in, yield_in_background};
 use corrente_runtime::timer;
 
 use crate::compaction::{self, CompactError};
@@ -68,7 +68,7 @@ async fn enforce_retention(storage: &Storage) {
             tracing::error!(log = %log.id(), %error, "retention could not remove what is no longer kept");
             count_failure(storage.upkeep_counters());
         }
-        yield_if_needed().await;
+        yield_in_background().await;
     }
     storage.give_back_pools().await;
 }

@@ -52,7 +52,11 @@ fn try_for_real(grown: &Arc<Grown>, case: &Case) -> Judged {
         return first;
     }
     // A process that ends in good order still ends: an index that was being rebuilt is not written on.
-    if closes { node.kill() } else { node.crash() }
+    if closes {
+        node.kill()
+    } else {
+        node.crash()
+    }
     extend(&mut known, &seen, appended);
     let life = Life { questions, closes: true };
     let (seen, _) = run(&world, &node, move || life.again());
