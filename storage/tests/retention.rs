@@ -15,7 +15,7 @@ use corrente_runtime::file;
 use corrente_runtime::random::random_u64;
 use corrente_runtime::sim::{DiskFault, FaultRule, When};
 use corrente_runtime::timer::{self, wall_clock_ms};
-use corrente_storage::{DeleteRecordsError, Health, Log, LogPolicy, ReadError};
+use corrente_storage::{DeleteRecordsError, Health, Log, LogPolicy, ReadError, StorageConfig};
 
 const SEGMENT: u64 = 64 * 1024;
 
@@ -148,8 +148,11 @@ fn without_checkpoints_the_log_still_starts_where_it_did() {
 fn a_power_cut_right_after_removal_leaves_a_sound_log() {
     let (world, node) = world(7);
     run(&world, &node, || async {
-        // The checkpoint hears of nothing any more.
-        let (opened, log) = open_one(|config| config.checkpoint_interval = Duration::from_secs(3600)).await;
+        let never = |config: &mut StorageConfig| {
+            config.checkpoint_interval = Duration::from_secs(3600);
+            config.checkpoint_bytes = u64::MAX;
+        };
+        let (opened, log) = open_one(never).await;
         grow(&log, 30).await;
         opened.storage.checkpoint_now().await.unwrap();
         grow(&log, 120).await;
@@ -269,11 +272,47 @@ fn a_reader_whose_records_are_removed_meanwhile_is_told() {
     assert_eq!(node.disk().counters().stalls, 1);
 }
 
+/// Appends `count` records of 20 000 bytes.
+async fn grow_by_large(log: &Log, count: usize) {
+    let value = format!("{:>20000}", "large");
+    for _ in 0..count {
+        append_settled(log, &keyed_batch(Compression::None, &[("key", Some(&value), 0)])).await;
+    }
+}
+
+#[test]
+fn a_power_cut_gives_no_log_back_what_another_one_took_into_use() {
+    let large = |config: &mut StorageConfig| config.segment_bytes = 2 << 20;
+    for seed in 0..20 {
+        let (world, node) = world(3000 + seed);
+        run(&world, &node, move || async move {
+            let (opened, log) = open_one(large).await;
+            let other = opened.storage.create_log(log_id(1), 0).await.unwrap();
+            for log in [&log, &other] {
+                log.set_policy(LogPolicy::keep_all(2 << 20));
+            }
+            grow_by_large(&log, 250).await;
+            opened.storage.checkpoint_now().await.unwrap();
+            log.delete_records_before(log.flushed_offset()).await.unwrap();
+            // Through the end of its first segment, into one that was the log's.
+            grow_by_large(&other, 120).await;
+        });
+        node.crash();
+        run(&world, &node, move || async move {
+            let opened = open(large).await;
+            let ends: Vec<u64> = opened.logs.iter().map(|log| log.flushed_offset().0).collect();
+            assert_eq!(ends, [250, 120], "seed {seed}");
+            let other = &opened.logs[1];
+            assert_eq!(read_seen(other, Offset(0), 100_000).await.unwrap().len(), 120, "seed {seed}");
+        });
+    }
+}
+
 #[test]
 fn a_removed_segment_is_taken_into_use_again() {
     let (world, node) = world(6);
     // A file is worth keeping from 1 MiB on.
-    let large = |config: &mut corrente_storage::StorageConfig| config.segment_bytes = 2 << 20;
+    let large = |config: &mut StorageConfig| config.segment_bytes = 2 << 20;
     run(&world, &node, move || async move {
         let (opened, log) = open_one(large).await;
         log.set_policy(LogPolicy { segment_bytes: 2 << 20, ..keep_for(60_000) });
