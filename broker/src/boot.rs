@@ -32,9 +32,10 @@ use futures_util::stream;
 use crate::config::Config;
 use crate::connections::StallLimits;
 use crate::controller::{self, Controller, ControllerHandle};
+use crate::kafka;
 use crate::listener;
 use crate::memory::{MemoryBudgets, MemoryPlan};
-use crate::node::{Addresses, StartError};
+use crate::node::{Addresses, Endpoint, StartError};
 use crate::partition::{Partition, Terms};
 use crate::reconcile::{self, Origin};
 use crate::shard::{Message, Shard, ShardParts};
@@ -86,6 +87,8 @@ struct Plan {
     /// Data directories that cannot be used, by their places.
     failed_dirs: Vec<usize>,
     directory: Arc<Directory>,
+    /// What Kafka's clients are told to connect to.
+    kafka: Option<(String, u16)>,
     /// The logs whose home this shard is.
     logs: Vec<(TopicPartition, Origin)>,
 }
@@ -201,8 +204,12 @@ async fn lead(
 ) -> Result<(), StartError> {
     let id = ShardId(0);
     let layout = NodeLayout::open(&setup.config.node.data_dirs).await.map_err(storage_error)?;
-    let listener = listen(setup.config.listen.native).await?;
-    let addresses = addresses(&setup, &listener)?;
+    let listener = listen(setup.config.listen.native, "--listen").await?;
+    let kafka_listener = match setup.config.listen.kafka {
+        Some(address) => Some(listen(address, "--kafka").await?),
+        None => None,
+    };
+    let addresses = addresses(&setup, &listener, kafka_listener.as_ref())?;
     let generation = layout.generation();
     let failed_dirs: Vec<usize> = layout.failed().iter().map(|failed| failed.index).collect();
     let storage_config = setup.storage_config(id, generation, &failed_dirs);
@@ -230,6 +237,7 @@ async fn lead(
         generation,
         failed_dirs: failed_dirs.clone(),
         directory: directory.clone(),
+        kafka: addresses.kafka.as_ref().map(|kafka| kafka.advertised.clone()),
         logs,
     });
     let mine = plans.next().expect("there is a shard 0");
@@ -249,12 +257,13 @@ async fn lead(
     // The siblings must hear of the registration, so they serve already.
     register(&controller, &shard, &addresses, &layout).await?;
     let controlling = spawn(controller.run(commands));
-    let accepting = spawn(listener::accept(shard.clone(), listener));
+    let mut doors = vec![spawn(listener::accept(shard.clone(), listener)), controlling];
+    doors.extend(kafka_listener.map(|listener| spawn(kafka::accept(shard.clone(), listener))));
     // Nobody waits any more if the node was dropped while it started; it serves until told to stop.
     let _ = outcome.send(Ok(addresses)).await;
     drop(outcome);
 
-    serve(&shard, mailbox, vec![accepting, controlling]).await;
+    serve(&shard, mailbox, doors).await;
     for sibling in &mut siblings {
         while sibling.opened.recv().await.is_some() {}
     }
@@ -262,11 +271,11 @@ async fn lead(
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<Listener, StartError> {
+async fn listen(address: SocketAddr, flag: &str) -> Result<Listener, StartError> {
     Listener::bind(address).await.map_err(|error| {
         let reason = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                "another process listens there; stop it or give another --listen".into()
+                format!("another process listens there; stop it or give another {flag}")
             }
             _ => error.to_string(),
         };
@@ -274,22 +283,45 @@ async fn listen(address: SocketAddr) -> Result<Listener, StartError> {
     })
 }
 
-fn addresses(setup: &Setup, listener: &Listener) -> Result<Addresses, StartError> {
-    let configured = setup.config.listen.native;
-    let native = listener
-        .local_addr()
-        .map_err(|error| StartError::Listen { address: configured, reason: error.to_string() })?;
-    let advertised = match setup.config.advertised()? {
-        Some(advertised) => advertised,
-        None => {
-            if native.ip().is_unspecified() {
-                tracing::warn!(%native, "listening on every address without --advertise: clients on other machines \
-                                         will be told an address that they cannot reach");
-            }
-            (native.ip().to_string(), native.port())
+fn addresses(
+    setup: &Setup,
+    listener: &Listener,
+    kafka_listener: Option<&Listener>,
+) -> Result<Addresses, StartError> {
+    let Config { listen, node, .. } = &*setup.config;
+    let native = endpoint(listener, listen.native, setup.config.advertised()?, "--advertise")?;
+    let kafka = match (kafka_listener, listen.kafka) {
+        (Some(listener), Some(address)) => {
+            let advertised = setup.config.advertised_kafka()?;
+            Some(endpoint(listener, address, advertised, "--advertise-kafka")?)
         }
+        _ => None,
     };
-    Ok(Addresses { native, advertised, node: NodeId(setup.config.node.id), shards: setup.shard_count() })
+    Ok(Addresses {
+        native: native.listening,
+        advertised: native.advertised,
+        node: NodeId(node.id),
+        shards: setup.shard_count(),
+        kafka,
+    })
+}
+
+fn endpoint(
+    listener: &Listener,
+    address: SocketAddr,
+    advertised: Option<(String, u16)>,
+    flag: &str,
+) -> Result<Endpoint, StartError> {
+    let listening =
+        listener.local_addr().map_err(|error| StartError::Listen { address, reason: error.to_string() })?;
+    let advertised = advertised.unwrap_or_else(|| {
+        if listening.ip().is_unspecified() {
+            tracing::warn!(%listening, "listening on every address without {flag}: clients on other machines \
+                                        will be told an address that they cannot reach");
+        }
+        (listening.ip().to_string(), listening.port())
+    });
+    Ok(Endpoint { listening, advertised })
 }
 
 fn storage_error(error: impl std::fmt::Display) -> StartError {
@@ -352,6 +384,7 @@ async fn open_shard(id: ShardId, setup: &Setup, storage: Rc<Storage>, plan: Plan
         controller: setup.controller.clone(),
         directory: plan.directory,
         peers: setup.peers.to_vec(),
+        kafka: plan.kafka,
     });
     let opening = plan.logs.into_iter().map(|(partition, origin)| reconcile::open(&shard, partition, origin));
     stream::iter(opening).buffer_unordered(LOGS_OPENED_AT_ONCE).collect::<()>().await;

@@ -16,7 +16,8 @@ pub struct Call {
     /// What was asked.
     pub header: RequestHeader,
     received: Instant,
-    connection: Rc<Connection>,
+    /// Where it came from.
+    pub connection: Rc<Connection>,
     /// Its place among the connection's requests under way.
     _turn: Permit,
 }
@@ -33,24 +34,9 @@ impl Call {
         !deadline.is_zero() && self.received.elapsed() > deadline
     }
 
-    /// Whether the connection reads no further requests: nobody waits for an answer that takes long.
-    pub fn is_ended(&self) -> bool {
-        self.connection.is_ended()
-    }
-
-    /// Waits until the connection reads no further requests. Counts from this call. Cancel-safe.
-    pub fn ended(&self) -> impl Future<Output = ()> + '_ {
-        self.connection.ended()
-    }
-
     /// Waits while the peer has too many answers to take.
     pub async fn room(&self) {
         self.connection.room().await;
-    }
-
-    /// Waits for the connection's part of the memory for an answer of up to `bytes`.
-    pub async fn answer_memory(&self, bytes: usize) -> Permit {
-        self.connection.answer_memory(bytes).await
     }
 
     /// Answers. `memory` is what the payload pins until it is sent.

@@ -37,6 +37,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Bounds on topics.
     pub topics: TopicsConfig,
+    /// What Kafka's clients get.
+    pub kafka: KafkaConfig,
     /// How the broker stops.
     pub shutdown: ShutdownConfig,
 }
@@ -62,6 +64,11 @@ pub struct ListenConfig {
     /// Address of the HTTP listener for metrics and health; none if empty. Whoever starts the node serves it.
     #[serde(with = "crate::optional_address")]
     pub metrics: Option<SocketAddr>,
+    /// Address of the listener for Kafka's protocol; none if empty.
+    #[serde(with = "crate::optional_address")]
+    pub kafka: Option<SocketAddr>,
+    /// `HOST:PORT` told to Kafka's clients; empty means that listener's own address.
+    pub advertise_kafka: String,
 }
 
 /// `[shards]`
@@ -174,6 +181,16 @@ pub struct TopicsConfig {
     pub partitions_max: u32,
 }
 
+/// `[kafka]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaConfig {
+    /// Whether a topic that a client asks for and that is missing is made.
+    pub auto_create_topics: bool,
+    /// How many partitions a topic gets whose maker names no number.
+    pub auto_create_partitions: u32,
+}
+
 /// `[shutdown]`
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -194,6 +211,8 @@ impl Default for ListenConfig {
             native: SocketAddr::from(([127, 0, 0, 1], 7400)),
             advertise: String::new(),
             metrics: None,
+            kafka: None,
+            advertise_kafka: String::new(),
         }
     }
 }
@@ -244,6 +263,12 @@ impl Default for TopicsConfig {
     }
 }
 
+impl Default for KafkaConfig {
+    fn default() -> KafkaConfig {
+        KafkaConfig { auto_create_topics: true, auto_create_partitions: 1 }
+    }
+}
+
 impl Default for ShutdownConfig {
     fn default() -> ShutdownConfig {
         ShutdownConfig { drain_ms: 10_000 }
@@ -270,6 +295,10 @@ pub struct Overrides {
     pub advertise: Option<String>,
     /// `--metrics`
     pub metrics: Option<SocketAddr>,
+    /// `--kafka`
+    pub kafka: Option<SocketAddr>,
+    /// `--advertise-kafka`
+    pub advertise_kafka: Option<String>,
     /// `--shards`
     pub shards: Option<u16>,
     /// `--cpus`
@@ -348,22 +377,22 @@ impl Config {
                 return refuse(format!("memory.per_shard_bytes is {given}, a shard needs at least {floor}"));
             }
         }
-        self.advertised().map(|_| ())
+        self.advertised()?;
+        self.advertised_kafka()?;
+        if self.kafka.auto_create_partitions == 0 {
+            return refuse("kafka.auto_create_partitions is 0; it must be at least 1".to_owned());
+        }
+        Ok(())
     }
 
     /// What clients are told to connect to, where that was set.
     pub fn advertised(&self) -> Result<Option<(String, u16)>, ConfigError> {
-        let text = self.listen.advertise.trim();
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-        match parsed {
-            Some((host, port)) if !host.is_empty() && port != 0 => {
-                Ok(Some((host.trim_matches(['[', ']']).to_owned(), port)))
-            }
-            _ => Err(ConfigError(format!("listen.advertise is '{text}'; give HOST:PORT"))),
-        }
+        host_and_port("listen.advertise", &self.listen.advertise)
+    }
+
+    /// What Kafka's clients are told to connect to, where that was set.
+    pub fn advertised_kafka(&self) -> Result<Option<(String, u16)>, ConfigError> {
+        host_and_port("listen.advertise_kafka", &self.listen.advertise_kafka)
     }
 
     /// Time for requests under way to be answered at shutdown.
@@ -392,6 +421,12 @@ impl Overrides {
         if let Some(advertise) = &self.advertise {
             config.listen.advertise.clone_from(advertise);
         }
+        if let Some(kafka) = self.kafka {
+            config.listen.kafka = Some(kafka);
+        }
+        if let Some(advertise) = &self.advertise_kafka {
+            config.listen.advertise_kafka.clone_from(advertise);
+        }
         if let Some(shards) = self.shards {
             config.shards.count = shards;
         }
@@ -401,6 +436,20 @@ impl Overrides {
         if let Some(placement) = self.placement {
             config.shards.placement = placement;
         }
+    }
+}
+
+fn host_and_port(key: &str, text: &str) -> Result<Option<(String, u16)>, ConfigError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    match parsed {
+        Some((host, port)) if !host.is_empty() && port != 0 => {
+            Ok(Some((host.trim_matches(['[', ']']).to_owned(), port)))
+        }
+        _ => Err(ConfigError(format!("{key} is '{text}'; give HOST:PORT"))),
     }
 }
 
@@ -459,7 +508,7 @@ pub fn fuzz_config(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let file = ConfigFile { path: PathBuf::from("fuzz.toml"), text };
     let config = Config::join(Some(&file), Figment::new(), &Overrides::default());
-    if let Err(error) = config.and_then(|config| config.check().and(config.advertised())) {
+    if let Err(error) = config.and_then(|config| config.check()) {
         let line = error.to_string();
         assert!(!line.contains('\n'), "not one line: {line:?}");
     }

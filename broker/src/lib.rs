@@ -1,6 +1,6 @@
 //! The broker: shards, the native listener, partitions.
 //!
-//! A produce request walks down these files and its answer back up: `connection` cuts the frame,
+//! A produce request walks down these files and its answer back up: `native` cuts the frame,
 //! `handlers/produce` finds the partition's home, `shard` makes the one possible hop between cores,
 //! `partition` joins the log and the replica. Nothing below calls up.
 
@@ -14,8 +14,10 @@ mod connections;
 mod controller;
 mod error;
 mod handlers;
+mod kafka;
 mod listener;
 mod memory;
+mod native;
 mod node;
 pub mod offline;
 mod optional_address;
@@ -39,5 +41,5 @@ pub mod fuzz {
 }
 
 pub use config::{Config, ConfigError, ConfigFile, Overrides, Placement};
-pub use node::{Addresses, Node, ShutdownHandle, StartError};
+pub use node::{Addresses, Endpoint, Node, ShutdownHandle, StartError};
 pub use report::{DataDirReport, MemoryReport, NodeReport, PartitionCounts, ReportHandle, ShardReport};

@@ -12,7 +12,7 @@ use corrente_runtime::executor::spawn;
 use corrente_runtime::socket::{DetachedStream, Listener, Stream};
 use corrente_runtime::timer::{sleep, timeout};
 
-use crate::connection;
+use crate::native;
 use crate::shard::{Message, Shard};
 
 /// A connection that has said hello, on its way to its shard.
@@ -43,7 +43,7 @@ impl Arrival<DetachedStream> {
 }
 
 /// A full table of descriptors empties by itself; trying again at once would only burn the core.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until it is dropped.
 pub async fn accept(shard: Rc<Shard>, listener: Listener) {
@@ -72,7 +72,7 @@ async fn introduce(shard: Rc<Shard>, mut stream: Stream, peer: SocketAddr, fallb
         Ok(Ok(hello)) => hello,
         Ok(Err(refusal)) => {
             tracing::info!(%peer, %refusal, "connection refused");
-            return connection::refuse(stream, &refusal).await;
+            return native::refuse(stream, &refusal).await;
         }
         Err(_) => return tracing::info!(%peer, "connection closed: no hello within {limit:?}"),
     };
@@ -80,7 +80,7 @@ async fn introduce(shard: Rc<Shard>, mut stream: Stream, peer: SocketAddr, fallb
     let home = if wanted.0 < shard.shard_count() { wanted } else { fallback };
     let arrival = Arrival { stream, peer, hello, read_ahead };
     if home == shard.id {
-        connection::serve(shard, arrival).await;
+        native::serve(shard, arrival).await;
     } else if let Err(stopped) = shard.send(home, Message::Connection(arrival.detach())).await {
         tracing::debug!(%peer, %stopped, "connection dropped");
     }

@@ -26,6 +26,17 @@ pub struct Addresses {
     pub node: NodeId,
     /// How many shards it has.
     pub shards: u16,
+    /// Where Kafka's clients reach it, if they do.
+    pub kafka: Option<Endpoint>,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    /// With the port it got.
+    pub listening: SocketAddr,
+    /// What clients are told: host and port.
+    pub advertised: (String, u16),
 }
 
 /// Why a node did not start; each is one line that says what to mend.

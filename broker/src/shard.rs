@@ -46,6 +46,7 @@ pub struct Shard {
     directory: RefCell<Arc<Directory>>,
     partitions: RefCell<BTreeMap<TopicPartition, Slot>>,
     peers: Vec<Sender<Message>>,
+    kafka: Option<(String, u16)>,
     stopping: Cell<bool>,
 }
 
@@ -102,6 +103,7 @@ pub struct ShardParts {
     pub controller: ControllerHandle,
     pub directory: Arc<Directory>,
     pub peers: Vec<Sender<Message>>,
+    pub kafka: Option<(String, u16)>,
 }
 
 impl Shard {
@@ -118,6 +120,7 @@ impl Shard {
             directory: RefCell::new(parts.directory),
             partitions: RefCell::default(),
             peers: parts.peers,
+            kafka: parts.kafka,
             stopping: Cell::new(false),
         })
     }
@@ -146,7 +149,7 @@ impl Shard {
 
     fn welcome(self: &Rc<Shard>, arrival: Arrival<DetachedStream>) {
         match arrival.attach() {
-            Ok(arrival) => spawn(crate::connection::serve(self.clone(), arrival)).detach(),
+            Ok(arrival) => spawn(crate::native::serve(self.clone(), arrival)).detach(),
             Err(error) => tracing::debug!(%error, "a connection was lost on its way to this shard"),
         }
     }
@@ -213,6 +216,14 @@ impl Shard {
         let partitions = self.partitions.borrow();
         let of_topic = partitions.iter().filter(|(id, _)| id.topic == topic);
         of_topic.filter_map(|(_, slot)| slot.serving().ok()).collect()
+    }
+
+    /// What Kafka's clients are told to connect to.
+    ///
+    /// # Panics
+    /// If the node has no listener for them.
+    pub fn kafka_endpoint(&self) -> &(String, u16) {
+        self.kafka.as_ref().expect("asked by a connection that came through the listener")
     }
 
     /// The largest frame body that this node reads or writes.

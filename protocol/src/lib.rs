@@ -13,6 +13,7 @@ pub mod frame;
 pub mod fuzz;
 pub mod hello;
 pub mod ids;
+pub mod kafka;
 pub mod partitioner;
 pub mod record;
 pub mod record_batch;

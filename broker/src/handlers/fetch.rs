@@ -15,7 +15,7 @@ use corrente_runtime::sync::Permit;
 use corrente_runtime::timer::{Instant, now, sleep_until};
 use futures_util::future::{select, select_all};
 
-use crate::call::Call;
+use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::partition::Records;
 use crate::shard::{Place, Shard, Slot};
@@ -38,19 +38,23 @@ pub fn named_twice(request: &FetchRequest) -> Option<TopicPartition> {
 /// Reads what the request asks for, waiting until there is enough of it.
 ///
 /// The permits stand for the memory of the batches: the connection's part of it, and the shard's. Cancel-safe.
-pub async fn answer(shard: &Rc<Shard>, call: &Call, request: FetchRequest) -> (FetchResponse, [Permit; 2]) {
+pub async fn answer(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    request: FetchRequest,
+) -> (FetchResponse, [Permit; 2]) {
     let wait = Duration::from_millis(u64::from(request.max_wait_ms)).min(WAIT_MAX);
     let deadline = now() + wait;
     loop {
         let asked = request.partitions.iter().map(|part| (id_of(part), part.offset));
-        wait_for_news(shard, call, asked, deadline).await;
+        wait_for_news(shard, connection, asked, deadline).await;
         let bytes_max = bytes_max(shard, &request);
-        let mut part = call.answer_memory(bytes_max).await;
+        let mut part = connection.answer_memory(bytes_max).await;
         let mut memory = shard.memory.responses.acquire(bytes_max).await;
         let partitions = read(shard, &request, bytes_max).await;
         let bytes: usize = partitions.iter().flat_map(|part| &part.batches).map(Bytes::len).sum();
         let refused = partitions.iter().any(|part| part.error != ErrorCode::None);
-        let no_longer = now() >= deadline || call.is_ended();
+        let no_longer = now() >= deadline || connection.is_ended();
         if refused || no_longer || bytes >= request.min_bytes as usize {
             part.shrink_to(bytes);
             memory.shrink_to(bytes);
@@ -61,7 +65,7 @@ pub async fn answer(shard: &Rc<Shard>, call: &Call, request: FetchRequest) -> (F
         let seen: Vec<_> =
             partitions.iter().map(|part| (id_of_response(part), part.high_watermark)).collect();
         drop(partitions);
-        wait_for_news(shard, call, seen.into_iter(), deadline).await;
+        wait_for_news(shard, connection, seen.into_iter(), deadline).await;
     }
 }
 
@@ -151,7 +155,7 @@ fn refuse(id: TopicPartition, refusal: Refusal) -> FetchPartitionResponse {
 /// because it will be refused, or until the deadline or the end of the connection.
 async fn wait_for_news(
     shard: &Rc<Shard>,
-    call: &Call,
+    connection: &Connection,
     positions: impl Iterator<Item = (TopicPartition, Offset)>,
     deadline: Instant,
 ) {
@@ -168,8 +172,8 @@ async fn wait_for_news(
             Place::Here(Slot::Unavailable(_)) | Place::Unknown => return,
         }
     }
-    let ended = pin!(call.ended());
-    if waits.is_empty() || now() >= deadline || call.is_ended() {
+    let ended = pin!(connection.ended());
+    if waits.is_empty() || now() >= deadline || connection.is_ended() {
         return;
     }
     let alarm = pin!(sleep_until(deadline));

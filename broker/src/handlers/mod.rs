@@ -23,20 +23,16 @@ use corrente_runtime::executor::spawn;
 use corrente_runtime::sync::Permit;
 
 use crate::call::Call;
-use crate::connection::{self, Connection};
+use crate::connection::Connection;
+use crate::native;
 use crate::shard::Shard;
 
 /// Starts a request; returns once the connection may read the next one.
 ///
 /// Appends are ordered when this returns: two requests of one connection append in the order in
 /// which they came. Everything else goes on beside the reading.
-pub async fn start(
-    shard: &Rc<Shard>,
-    connection: &Rc<Connection>,
-    request: connection::Request,
-    turn: Permit,
-) {
-    let connection::Request { header, body, permit, received } = request;
+pub async fn start(shard: &Rc<Shard>, connection: &Rc<Connection>, request: native::Request, turn: Permit) {
+    let native::Request { header, body, permit, received } = request;
     let call = Call::new(header, received, connection.clone(), turn);
     if let Some(error) = header.api.refuse(header.version) {
         return call.refuse(error, refusal_line(header.api, header.version)).await;
@@ -55,7 +51,7 @@ pub async fn start(
             }
             let shard = shard.clone();
             spawn(async move {
-                let (response, memory) = fetch::answer(&shard, &call, request).await;
+                let (response, memory) = fetch::answer(&shard, &call.connection, request).await;
                 drop(permit);
                 call.answer(&response, memory).await;
             })

@@ -23,24 +23,95 @@ use crate::shard::{Message, Place, Shard, Slot};
 pub async fn start(shard: &Rc<Shard>, call: Call, body: Bytes, memory: Permit) {
     let Some((call, request)) = super::decode::<ProduceRequest>(call, body).await else { return };
     let durability = call.header.durability;
-    let mut pending = Vec::with_capacity(request.partitions.len());
-    for part in request.partitions {
-        let id = TopicPartition { topic: part.topic, partition: part.partition };
-        // A client that gave up may have sent the records again: appended now, they would come after those.
-        let appending = match shard.place(id) {
-            _ if call.is_late() => Err(late(&call)),
-            Place::Here(slot) => append(&slot, part).await,
-            Place::There(home) => append_at(shard, home, part, durability).await,
-            Place::Unknown => Err(unknown_partition(id)),
-        };
-        pending.push((id, appending));
-    }
-    spawn(finish(call, pending, durability, memory)).detach();
+    // A client that gave up may have sent the records again: appended now, they would come after those.
+    let refuse = || call.is_late().then(|| late(&call));
+    let appends = append_all(shard, request.partitions, durability, refuse).await;
+    spawn(async move {
+        let Outcome { partitions, receipt, unflushed } = appends.acknowledged().await;
+        call.answer_with_receipt(&ProduceResponse { partitions }, receipt, None).await;
+        unflushed.flushed().await;
+        drop(memory);
+    })
+    .detach();
 }
 
 fn late(call: &Call) -> Refusal {
     let line = format!("the deadline of {} ms passed before the append was begun", call.header.deadline_ms);
     Refusal::new(ErrorCode::RequestTimedOut, line)
+}
+
+/// The parts of a request, in the logs' memory or refused.
+pub struct Appends {
+    parts: Vec<(TopicPartition, Result<Pending, Refusal>)>,
+    durability: Durability,
+}
+
+/// What became of a request's records.
+pub struct Outcome {
+    /// In the order of the request.
+    pub partitions: Vec<ProducePartitionResponse>,
+    /// The least durability that was reached.
+    pub receipt: Durability,
+    /// What was acknowledged before that.
+    pub unflushed: Unflushed,
+}
+
+/// Records that were acknowledged and are still in memory alone.
+pub struct Unflushed(Vec<(Rc<Partition>, Offset)>);
+
+/// Appends in the order given, but for what `refuse` says no to just before. Returns once everything is in memory, so
+/// that what a connection sends next comes after it.
+pub async fn append_all(
+    shard: &Rc<Shard>,
+    partitions: Vec<ProducePartition>,
+    durability: Durability,
+    refuse: impl Fn() -> Option<Refusal>,
+) -> Appends {
+    let mut parts = Vec::with_capacity(partitions.len());
+    for part in partitions {
+        let id = TopicPartition { topic: part.topic, partition: part.partition };
+        let appending = match (refuse(), shard.place(id)) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Place::Here(slot)) => append(&slot, part).await,
+            (None, Place::There(home)) => append_at(shard, home, part, durability).await,
+            (None, Place::Unknown) => Err(unknown_partition(id)),
+        };
+        parts.push((id, appending));
+    }
+    Appends { parts, durability }
+}
+
+impl Appends {
+    /// Waits until everything is as durable as asked.
+    pub async fn acknowledged(self) -> Outcome {
+        let mut partitions = Vec::with_capacity(self.parts.len());
+        let mut unflushed = Vec::new();
+        let mut receipt = Durability::IsrFlushed;
+        for (id, pending) in self.parts {
+            if self.durability == Durability::Received {
+                unflushed.extend(pending.as_ref().ok().and_then(Pending::unflushed));
+            }
+            let outcome = match pending {
+                Ok(pending) => pending.acknowledged(self.durability).await,
+                Err(refusal) => Err(refusal),
+            };
+            if let Ok(acknowledged) = &outcome {
+                receipt = receipt.min(acknowledged.receipt);
+            }
+            partitions.push(respond(id, outcome));
+        }
+        Outcome { partitions, receipt, unflushed: Unflushed(unflushed) }
+    }
+}
+
+impl Unflushed {
+    /// Waits until it is flushed, or never will be.
+    pub async fn flushed(self) {
+        for (partition, end) in self.0 {
+            // A fenced log holds nothing that could still be flushed.
+            let _ = partition.flushed(end).await;
+        }
+    }
 }
 
 /// What one partition's part of a request has come to so far.
@@ -130,36 +201,6 @@ impl Pending {
             Pending::There(_) => None,
         }
     }
-}
-
-async fn finish(
-    call: Call,
-    pending: Vec<(TopicPartition, Result<Pending, Refusal>)>,
-    durability: Durability,
-    memory: Permit,
-) {
-    let mut partitions = Vec::with_capacity(pending.len());
-    let mut unflushed = Vec::new();
-    let mut receipt = Durability::IsrFlushed;
-    for (id, pending) in pending {
-        if durability == Durability::Received {
-            unflushed.extend(pending.as_ref().ok().and_then(Pending::unflushed));
-        }
-        let outcome = match pending {
-            Ok(pending) => pending.acknowledged(durability).await,
-            Err(refusal) => Err(refusal),
-        };
-        if let Ok(acknowledged) = &outcome {
-            receipt = receipt.min(acknowledged.receipt);
-        }
-        partitions.push(respond(id, outcome));
-    }
-    call.answer_with_receipt(&ProduceResponse { partitions }, receipt, None).await;
-    for (partition, end) in unflushed {
-        // A fenced log holds nothing that could still be flushed.
-        let _ = partition.flushed(end).await;
-    }
-    drop(memory);
 }
 
 fn respond(id: TopicPartition, outcome: Result<Acknowledged, Refusal>) -> ProducePartitionResponse {

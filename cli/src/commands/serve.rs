@@ -37,6 +37,12 @@ pub struct ServeArgs {
     /// What clients are told to connect to. Default: the listener's own address
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Where Kafka's clients are listened to. Default: nowhere
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<String>,
+    /// What Kafka's clients are told to connect to. Default: that listener's own address
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise_kafka: Option<String>,
     /// Where metrics and health are served over HTTP: /metrics, /livez, /readyz. Default: nowhere
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<String>,
@@ -75,6 +81,12 @@ struct Ready {
     native: SocketAddr,
     /// What clients are told to connect to.
     advertised: String,
+    /// The listener for Kafka's clients, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kafka: Option<SocketAddr>,
+    /// What Kafka's clients are told to connect to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertised_kafka: Option<String>,
     /// The listener for metrics, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<SocketAddr>,
@@ -143,12 +155,12 @@ fn belongs_to_a_living_broker(ready_file: &Path) -> bool {
 
 impl Ready {
     fn new(addresses: &Addresses, metrics: Option<SocketAddr>) -> Ready {
-        let (host, port) = &addresses.advertised;
-        let advertised =
-            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let kafka = addresses.kafka.as_ref();
         Ready {
             native: addresses.native,
-            advertised,
+            advertised: as_text(&addresses.advertised),
+            kafka: kafka.map(|kafka| kafka.listening),
+            advertised_kafka: kafka.map(|kafka| as_text(&kafka.advertised)),
             metrics,
             node_id: addresses.node.0,
             shards: addresses.shards,
@@ -159,11 +171,16 @@ impl Ready {
     fn line(&self) -> String {
         let Ready { native, advertised, node_id, shards, .. } = self;
         let shards = if *shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
+        let kafka = self.kafka.map_or_else(String::new, |kafka| format!(", for Kafka's clients at {kafka}"));
         let metrics = self.metrics.map_or_else(String::new, |metrics| format!(", metrics at {metrics}"));
         format!(
-            "corrente: node {node_id} with {shards} listens at {native}, advertised as {advertised}{metrics}"
+            "corrente: node {node_id} with {shards} listens at {native}, advertised as {advertised}{kafka}{metrics}"
         )
     }
+}
+
+fn as_text((host, port): &(String, u16)) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn load_config(args: &ServeArgs) -> Result<Config> {
@@ -179,6 +196,8 @@ fn load_config(args: &ServeArgs) -> Result<Config> {
         listen: args.listen.as_deref().map(|address| resolve("--listen", address)).transpose()?,
         metrics: args.metrics.as_deref().map(|address| resolve("--metrics", address)).transpose()?,
         advertise: args.advertise.clone(),
+        kafka: args.kafka.as_deref().map(|address| resolve("--kafka", address)).transpose()?,
+        advertise_kafka: args.advertise_kafka.clone(),
         shards: args.shards,
         cpus: args.cpus.clone().map(|CpuList(cpus)| cpus),
         placement: args.placement,

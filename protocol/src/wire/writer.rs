@@ -76,6 +76,11 @@ impl Writer {
         self.tail.put_slice(&value);
     }
 
+    /// Bytes of a layout that is not this one's.
+    pub fn put_raw(&mut self, bytes: &[u8]) {
+        self.tail.put_slice(bytes);
+    }
+
     /// A length of four bytes and the text.
     pub fn put_str(&mut self, text: &str) {
         self.put_len(text.len());

@@ -1,0 +1,142 @@
+//! Fetch: translated to the native request and back.
+//!
+//! No sessions are kept (KIP-227 leaves that to the broker): every request names all it wants, and the answer says so
+//! with session 0.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corrente_protocol::api::{self, FetchPartitionResponse};
+use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::ids::{LeaderEpoch, Offset, TopicId};
+use corrente_protocol::kafka::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, FetchedTopic, NO_SESSION,
+};
+use corrente_protocol::kafka::{DecodeError, KafkaError, Message, RequestHeader};
+
+use super::metadata::{Named, find_topic};
+use super::produce::index_of;
+use super::{Answer, Response};
+use crate::connection::Connection;
+use crate::handlers::fetch;
+use crate::shard::Shard;
+
+/// Reads up to the last stable offset, which without transactions is the high watermark.
+const READ_COMMITTED: i8 = 1;
+
+/// Waits for what is asked for when its turn has come.
+pub fn start(
+    shard: Rc<Shard>,
+    connection: Rc<Connection>,
+    header: RequestHeader,
+    body: Bytes,
+) -> Result<Answer, DecodeError> {
+    let request = FetchRequest::decode(header.version, body)?;
+    Ok(Box::pin(async move {
+        if request.session_id != NO_SESSION && request.session_epoch > 0 {
+            let error = KafkaError::FetchSessionIdNotFound.code();
+            return Response::new(&header, FetchResponse { error, ..FetchResponse::default() });
+        }
+        let (plan, native) = Plan::new(&shard, request);
+        if let Some(twice) = fetch::named_twice(&native) {
+            tracing::debug!(peer = %connection.peer, partition = %twice, "a fetch names a partition twice");
+            let error = KafkaError::InvalidRequest.code();
+            return Response::new(&header, FetchResponse { error, ..FetchResponse::default() });
+        }
+        let (found, memory) = fetch::answer(&shard, &connection, native).await;
+        let response = Response::new(&header, plan.respond(found.partitions));
+        Response { memory: memory.into(), ..response }
+    }))
+}
+
+/// A response in the making.
+struct Plan {
+    topics: Vec<FetchedTopic>,
+    /// Where in `topics` each of the partitions asked for goes.
+    places: Vec<(usize, usize)>,
+    tells_aborted: bool,
+}
+
+impl Plan {
+    fn new(shard: &Shard, request: FetchRequest) -> (Plan, api::FetchRequest) {
+        let mut native = api::FetchRequest {
+            max_wait_ms: unsigned(request.max_wait_ms),
+            min_bytes: unsigned(request.min_bytes),
+            max_bytes: unsigned(request.max_bytes),
+            partitions: Vec::new(),
+        };
+        let mut plan = Plan {
+            topics: Vec::with_capacity(request.topics.len()),
+            places: Vec::new(),
+            tells_aborted: request.isolation_level == READ_COMMITTED,
+        };
+        for topic in request.topics {
+            let found = find_topic(shard, Named::of_topic(&topic.name, topic.id));
+            plan.add(topic, found, &mut native.partitions);
+        }
+        let asked_for: usize = plan.topics.iter().map(|topic| topic.partitions.len()).sum();
+        if plan.places.len() < asked_for {
+            // What was refused is worth an answer at once.
+            native.max_wait_ms = 0;
+        }
+        (plan, native)
+    }
+
+    fn add(
+        &mut self,
+        topic: FetchTopic,
+        found: Result<TopicId, KafkaError>,
+        asked: &mut Vec<api::FetchPartition>,
+    ) {
+        let mut fetched = FetchedTopic { name: topic.name, id: topic.id, partitions: Vec::new() };
+        for partition in topic.partitions {
+            let place = (self.topics.len(), fetched.partitions.len());
+            let known = found.and_then(|id| translate(id, &partition));
+            fetched.partitions.push(match known {
+                Ok(native) => {
+                    self.places.push(place);
+                    asked.push(native);
+                    FetchedPartition { index: partition.index, ..FetchedPartition::default() }
+                }
+                Err(error) => FetchedPartition {
+                    index: partition.index,
+                    error: error.code(),
+                    ..FetchedPartition::default()
+                },
+            });
+        }
+        self.topics.push(fetched);
+    }
+
+    fn respond(mut self, found: Vec<FetchPartitionResponse>) -> FetchResponse {
+        for ((topic, partition), found) in self.places.into_iter().zip(found) {
+            let place = &mut self.topics[topic].partitions[partition];
+            if found.error != ErrorCode::None {
+                place.error = KafkaError::from(found.error).code();
+                continue;
+            }
+            place.high_watermark = found.high_watermark.0.cast_signed();
+            place.last_stable_offset = place.high_watermark;
+            place.log_start_offset = found.log_start_offset.0.cast_signed();
+            place.aborted_transactions = self.tells_aborted.then(Vec::new);
+            place.records = found.batches;
+        }
+        FetchResponse { topics: self.topics, ..FetchResponse::default() }
+    }
+}
+
+fn translate(topic: TopicId, partition: &FetchPartition) -> Result<api::FetchPartition, KafkaError> {
+    let offset = u64::try_from(partition.fetch_offset).map_err(|_| KafkaError::OffsetOutOfRange)?;
+    Ok(api::FetchPartition {
+        topic,
+        partition: index_of(partition.index)?,
+        offset: Offset(offset),
+        max_bytes: unsigned(partition.max_bytes),
+        leader_epoch: u32::try_from(partition.current_leader_epoch).ok().map(LeaderEpoch),
+    })
+}
+
+/// Less than nothing counts as nothing.
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,93 @@
+//! The Kafka listener: Kafka's wire protocol in front of the native handlers.
+//!
+//! Every file here translates one api both ways and decides nothing: names and ids of topics, errors and defaults are
+//! Kafka's, what is done with them is the native handlers' affair. Record batches pass through as they are.
+
+mod coordinator;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod server;
+mod topics;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use corrente_protocol::kafka::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use corrente_protocol::kafka::{ApiKey, DecodeError, KafkaError, Message, RequestHeader, response_frame};
+use corrente_runtime::sync::Permit;
+
+use crate::connection::Connection;
+use crate::shard::Shard;
+
+pub use server::accept;
+
+/// A response on its way: awaited when its turn has come, for responses leave in the order of their requests.
+type Answer = Pin<Box<dyn Future<Output = Response>>>;
+
+/// A response, or none to a request that wants none.
+#[derive(Default)]
+struct Response {
+    frame: Vec<Bytes>,
+    /// The memory that the frame pins.
+    memory: Vec<Permit>,
+}
+
+impl Response {
+    fn new<M: Message>(header: &RequestHeader, response: M) -> Response {
+        Response {
+            frame: response_frame(header.correlation_id, header.version, response),
+            memory: Vec::new(),
+        }
+    }
+}
+
+/// A request that was read, with the memory its body holds.
+struct Request {
+    header: RequestHeader,
+    body: Bytes,
+    memory: Permit,
+}
+
+/// Starts a request. Appends are in their logs' memory when this returns, so two requests of one connection append in
+/// the order in which they came; all else is done when the answer is awaited.
+async fn start(
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    request: Request,
+) -> Result<Answer, DecodeError> {
+    let (shard, connection) = (shard.clone(), connection.clone());
+    let Request { header, body, memory } = request;
+    match header.api {
+        ApiKey::Produce => produce::start(&shard, header, body, memory).await,
+        ApiKey::Fetch => fetch::start(shard, connection, header, body),
+        ApiKey::ListOffsets => answer(header, body, move |request, _| list_offsets::answer(shard, request)),
+        ApiKey::Metadata => answer(header, body, move |request, _| metadata::answer(shard, request)),
+        ApiKey::FindCoordinator => {
+            answer(header, body, async |request, version| coordinator::none(request, version))
+        }
+        ApiKey::ApiVersions => answer(header, body, async |_: ApiVersionsRequest, _| {
+            ApiVersionsResponse::of_this_broker(KafkaError::None.code())
+        }),
+        ApiKey::CreateTopics => answer(header, body, move |request, _| topics::create(shard, request)),
+        ApiKey::DeleteTopics => answer(header, body, move |request, _| topics::delete(shard, request)),
+    }
+}
+
+/// Decodes a request; its handler runs when the answer is awaited.
+fn answer<Q, R, F>(
+    header: RequestHeader,
+    body: Bytes,
+    handle: impl FnOnce(Q, i16) -> F + 'static,
+) -> Result<Answer, DecodeError>
+where
+    Q: Message + 'static,
+    R: Message,
+    F: Future<Output = R> + 'static,
+{
+    let request = Q::decode(header.version, body)?;
+    Ok(Box::pin(async move { Response::new(&header, handle(request, header.version).await) }))
+}
