@@ -31,6 +31,8 @@ pub fn corrente<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S
 pub struct Broker {
     child: Child,
     pub address: String,
+    /// The listener for Kafka's clients, if it was asked for one.
+    pub kafka: Option<String>,
     pub ready_file: PathBuf,
 }
 
@@ -57,7 +59,7 @@ impl Broker {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut broker = Broker { child, address: String::new(), ready_file };
+        let mut broker = Broker { child, address: String::new(), kafka: None, ready_file };
         // A file of an earlier start is gone before the new one is written, and names another process until then.
         let pid = u64::from(broker.child.id());
         let ready = wait_for("the ready file", || {
@@ -70,6 +72,7 @@ impl Broker {
             (ready["pid"] == pid).then_some(ready)
         });
         broker.address = ready["native"].as_str().unwrap().to_owned();
+        broker.kafka = ready["kafka"].as_str().map(str::to_owned);
         broker
     }
 

@@ -13,12 +13,6 @@ pub enum DecodeError {
         /// What there is.
         remaining: usize,
     },
-    /// More bytes than the message has fields for.
-    #[error("{count} bytes follow the last field")]
-    TrailingBytes {
-        /// How many.
-        count: usize,
-    },
     /// A length below zero where null is not allowed, or below -1.
     #[error("a {what} has length {len}")]
     NegativeLength {

@@ -26,14 +26,6 @@ impl Reader {
         self.rest
     }
 
-    /// Refuses bytes behind the last field.
-    pub fn finish(&self) -> Result<(), DecodeError> {
-        match self.rest.len() {
-            0 => Ok(()),
-            count => Err(DecodeError::TrailingBytes { count }),
-        }
-    }
-
     fn need(&self, needed: usize) -> Result<(), DecodeError> {
         match self.rest.len() {
             remaining if needed > remaining => Err(DecodeError::Truncated { needed, remaining }),
