@@ -9,6 +9,8 @@ use crate::compression::{Compression, fuzz_codec};
 
 pub use crate::frame::fuzz_frame as frame;
 pub use crate::hello::fuzz_hello as hello;
+pub use crate::kafka::fuzz_kafka_message as kafka_message;
+pub use crate::kafka::fuzz_kafka_request as kafka_request;
 pub use crate::record::fuzz_record as record;
 pub use crate::record_batch::fuzz::fuzz_header as batch_header;
 pub use crate::record_batch::fuzz::fuzz_records as batch_records;
@@ -42,6 +44,8 @@ pub const ENTRIES: &[Entry] = &[
     ("codec_zstd", codec_zstd),
     ("frame", frame),
     ("hello", hello),
+    ("kafka_message", kafka_message),
+    ("kafka_request", kafka_request),
     ("record", record),
     ("wire", wire),
 ];

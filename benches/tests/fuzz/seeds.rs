@@ -6,6 +6,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 use corrente_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicName};
+use corrente_protocol::kafka::{
+    self, api_versions, create_topics, delete_topics, fetch, find_coordinator, list_offsets, metadata,
+    produce,
+};
 use corrente_protocol::record::Header;
 use corrente_protocol::record_batch::{HEADER_LEN, RecordBatchBuilder, stamp};
 use corrente_protocol::wire::{TaggedWriter, Writer};
@@ -34,10 +38,11 @@ pub fn generated(root: &Path) -> Vec<Seed> {
     for (target, name, bytes) in corrente_storage::fuzz::seeds() {
         seeds.put(target, name, bytes);
     }
-    metadata(&mut seeds);
+    metadata_records(&mut seeds);
     configs(&mut seeds, &root.join("deploy/corrente.toml"));
     answers(&mut seeds);
     strangers(&mut seeds);
+    kafka(&mut seeds);
     seeds.0
 }
 
@@ -169,7 +174,79 @@ fn wire(seeds: &mut Seeds) {
     seeds.put("wire", "every-kind", w.finish().concat());
 }
 
-fn metadata(seeds: &mut Seeds) {
+/// What Kafka's clients send, in the newest version of each; as a message it is led by what chooses kind and version.
+fn kafka(seeds: &mut Seeds) {
+    let batch = Bytes::from(batch(2, Compression::None));
+    let produced = produce::ProducePartition { index: 0, records: vec![batch] };
+    let fetched = fetch::FetchPartition { index: 0, max_bytes: 1 << 20, ..Default::default() };
+    let name = || "topic".to_owned();
+    let id = [7; 16];
+    put_kafka(
+        seeds,
+        0,
+        produce::ProduceRequest {
+            acks: -1,
+            timeout_ms: 30_000,
+            topics: vec![produce::ProduceTopic { id, partitions: vec![produced], ..Default::default() }],
+            ..Default::default()
+        },
+    );
+    put_kafka(
+        seeds,
+        2,
+        fetch::FetchRequest {
+            topics: vec![fetch::FetchTopic { id, partitions: vec![fetched], ..Default::default() }],
+            ..Default::default()
+        },
+    );
+    let partition = list_offsets::ListOffsetsPartition { timestamp_ms: -1, ..Default::default() };
+    put_kafka(
+        seeds,
+        4,
+        list_offsets::ListOffsetsRequest {
+            topics: vec![list_offsets::ListOffsetsTopic { name: name(), partitions: vec![partition] }],
+            ..Default::default()
+        },
+    );
+    let asked = metadata::MetadataRequestTopic { name: Some(name()), ..Default::default() };
+    put_kafka(seeds, 6, metadata::MetadataRequest { topics: Some(vec![asked]), ..Default::default() });
+    put_kafka(
+        seeds,
+        8,
+        find_coordinator::FindCoordinatorRequest { keys: vec![name()], ..Default::default() },
+    );
+    put_kafka(
+        seeds,
+        10,
+        api_versions::ApiVersionsRequest {
+            client_software_name: "librdkafka".to_owned(),
+            client_software_version: "2.0.2".to_owned(),
+        },
+    );
+    let new = create_topics::NewTopic { name: name(), num_partitions: 3, ..Default::default() };
+    put_kafka(seeds, 12, create_topics::CreateTopicsRequest { topics: vec![new], ..Default::default() });
+    let doomed = delete_topics::DoomedTopic { name: Some(name()), id };
+    put_kafka(seeds, 14, delete_topics::DeleteTopicsRequest { topics: vec![doomed], timeout_ms: 5 });
+}
+
+fn put_kafka<M: kafka::Message>(seeds: &mut Seeds, choice: u8, message: M) {
+    let served = M::API.served();
+    let mut body = kafka::Writer::new(Writer::new(), M::API.is_flexible(served.newest));
+    message.encode(served.newest, &mut body);
+    let body = body.finish().concat();
+    let name = format!("{:?}", M::API).to_lowercase();
+    let version = u8::try_from(served.newest - served.oldest).expect("few versions are served");
+    seeds.put("kafka_message", &name, [&[choice, version][..], &body].concat());
+    let mut frame = Vec::new();
+    frame.extend(M::API.code().to_be_bytes());
+    frame.extend(served.newest.to_be_bytes());
+    // The correlation id, no name of the client, no tagged fields.
+    frame.extend([0, 0, 0, 1, 0xff, 0xff, 0]);
+    frame.extend(body);
+    seeds.put("kafka_request", &name, frame);
+}
+
+fn metadata_records(seeds: &mut Seeds) {
     let id = TopicId([0xa1; 16]);
     let topic = |id, name: &str| {
         let name = TopicName::new(name).expect("a topic name");

@@ -3,7 +3,10 @@
 use bytes::{Buf, Bytes};
 
 use super::fields::{DecodeError, Fields};
-use super::{ApiKey, Message, Reader, Writer};
+use super::{
+    ApiKey, Message, Reader, Writer, api_versions, create_topics, delete_topics, fetch, find_coordinator,
+    list_offsets, metadata, produce,
+};
 use crate::wire;
 
 /// Every frame begins with its length in so many bytes, which do not count.
@@ -75,6 +78,25 @@ impl RequestHeader {
         reader.tags()?;
         Ok((header, reader.into_rest()))
     }
+}
+
+/// Entry for fuzzing: a frame without its length, as a broker takes it apart.
+#[doc(hidden)]
+pub fn fuzz_kafka_request(frame: &[u8]) {
+    let Ok((header, body)) = RequestHeader::decode(Bytes::copy_from_slice(frame)) else { return };
+    assert!(body.len() < frame.len(), "{} bytes of body in a frame of {}", body.len(), frame.len());
+    let version = header.version;
+    // Whether it can be read is the body's affair.
+    let _ = match header.api {
+        ApiKey::Produce => produce::ProduceRequest::decode(version, body).err(),
+        ApiKey::Fetch => fetch::FetchRequest::decode(version, body).err(),
+        ApiKey::ListOffsets => list_offsets::ListOffsetsRequest::decode(version, body).err(),
+        ApiKey::Metadata => metadata::MetadataRequest::decode(version, body).err(),
+        ApiKey::FindCoordinator => find_coordinator::FindCoordinatorRequest::decode(version, body).err(),
+        ApiKey::ApiVersions => api_versions::ApiVersionsRequest::decode(version, body).err(),
+        ApiKey::CreateTopics => create_topics::CreateTopicsRequest::decode(version, body).err(),
+        ApiKey::DeleteTopics => delete_topics::DeleteTopicsRequest::decode(version, body).err(),
+    };
 }
 
 /// A whole frame that answers a request, in pieces.

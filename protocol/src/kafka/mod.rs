@@ -1,4 +1,4 @@
-//! Kafka's wire protocol, as far as this broker serves it: which requests there are, in which versions, and their bytes.
+//! Kafka's wire protocol, as far as this broker serves it: which requests, in which versions, and their bytes.
 //!
 //! The layouts are those of Kafka's message definitions (Apache Kafka, `clients/src/main/resources/common/message`) and
 //! of its [protocol guide](https://kafka.apache.org/protocol). Each message says its layout once, in
@@ -17,10 +17,14 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use error_code::KafkaError;
 pub use fields::{DecodeError, Fields};
+#[doc(hidden)]
+pub use header::fuzz_kafka_request;
 pub use header::{FRAME_LEN_BYTES, HeaderError, RequestHeader, response_frame};
 pub use reader::Reader;
 pub use writer::Writer;
@@ -139,17 +143,38 @@ pub trait Message: Default {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_in_order_and_every_kind_is_found_by_its_number() {
-        assert!(SERVED.is_sorted_by_key(|served| served.api.code()));
-        for served in &SERVED {
-            assert_eq!(ApiKey::from_code(served.api.code()), Some(served.api));
-            assert!(served.oldest <= served.newest && served.oldest_told() <= served.oldest);
-        }
-        assert_eq!(ApiKey::from_code(7), None);
+/// Entry for fuzzing: two bytes choose a message and its version, the rest is a body. What is read comes back from
+/// what is written of it.
+#[doc(hidden)]
+pub fn fuzz_kafka_message(input: &[u8]) {
+    let [choice, version, body @ ..] = input else { return };
+    let (version, body) = (i16::from(*version), Bytes::copy_from_slice(body));
+    match choice % 16 {
+        0 => survives::<produce::ProduceRequest>(version, body),
+        1 => survives::<produce::ProduceResponse>(version, body),
+        2 => survives::<fetch::FetchRequest>(version, body),
+        3 => survives::<fetch::FetchResponse>(version, body),
+        4 => survives::<list_offsets::ListOffsetsRequest>(version, body),
+        5 => survives::<list_offsets::ListOffsetsResponse>(version, body),
+        6 => survives::<metadata::MetadataRequest>(version, body),
+        7 => survives::<metadata::MetadataResponse>(version, body),
+        8 => survives::<find_coordinator::FindCoordinatorRequest>(version, body),
+        9 => survives::<find_coordinator::FindCoordinatorResponse>(version, body),
+        10 => survives::<api_versions::ApiVersionsRequest>(version, body),
+        11 => survives::<api_versions::ApiVersionsResponse>(version, body),
+        12 => survives::<create_topics::CreateTopicsRequest>(version, body),
+        13 => survives::<create_topics::CreateTopicsResponse>(version, body),
+        14 => survives::<delete_topics::DeleteTopicsRequest>(version, body),
+        _ => survives::<delete_topics::DeleteTopicsResponse>(version, body),
     }
+}
+
+fn survives<M: Message + Clone + PartialEq + std::fmt::Debug>(version: i16, body: Bytes) {
+    let served = M::API.served();
+    let version = served.oldest + version % (served.newest - served.oldest + 1);
+    let Ok(message) = M::decode(version, body) else { return };
+    let mut writer = Writer::new(crate::wire::Writer::new(), M::API.is_flexible(version));
+    message.clone().encode(version, &mut writer);
+    let again = M::decode(version, Bytes::from(writer.finish().concat()));
+    assert_eq!(again.as_ref(), Ok(&message), "version {version}");
 }

@@ -38,13 +38,13 @@ impl Writer {
         } else if wide {
             self.out.put_raw(&len.unwrap_or(-1).to_be_bytes());
         } else {
-            let len = i16::try_from(len.unwrap_or(-1)).expect("texts are cut to 32 KiB before");
+            let len = i16::try_from(len.unwrap_or(-1)).expect("texts are cut before");
             self.out.put_raw(&len.to_be_bytes());
         }
     }
 
     fn put_text(&mut self, text: &str) {
-        let text = cut(text);
+        let text = if self.flexible { text } else { cut(text) };
         self.put_len(Some(text.len()), false);
         self.out.put_raw(text.as_bytes());
     }
