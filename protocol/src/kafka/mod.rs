@@ -128,7 +128,7 @@ pub trait Message: Default {
     /// Visits its fields in the order of the wire: `fields` reads or writes each.
     fn walk<F: Fields>(&mut self, version: i16, fields: &mut F) -> Result<(), DecodeError>;
 
-    /// Reads a body. Bytes behind the last field are passed over, as Kafka does: librdkafka 2 sends three of them when it
+    /// Reads a body. Bytes behind the last field are passed over, as Kafka does: librdkafka 2 sends three when it
     /// asks for the metadata of all topics.
     fn decode(version: i16, body: Bytes) -> Result<Self, DecodeError> {
         let mut message = Self::default();
