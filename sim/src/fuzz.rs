@@ -32,8 +32,10 @@ use corrente_runtime::timer::{sleep, timeout};
 
 use crate::client::Client;
 
+mod kafka;
+
 /// Every entry of this crate.
-pub const ENTRIES: &[Entry] = &[("broker", broker)];
+pub const ENTRIES: &[Entry] = &[("broker", broker), ("broker_kafka", broker_kafka)];
 
 const BROKER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 7400);
 /// Virtual time in which each part of a session must come to its end.
@@ -46,6 +48,19 @@ const RECORDS: usize = 3;
 
 /// Entry for fuzzing: see the module.
 pub fn broker(bytes: &[u8]) {
+    beside_a_client(bytes, |said| Stranger::default().converse(said));
+}
+
+/// The same, with a stranger who speaks Kafka's protocol.
+pub fn broker_kafka(bytes: &[u8]) {
+    beside_a_client(bytes, kafka::converse);
+}
+
+/// The first of the bytes says how the broker's first life ends, the rest is for the stranger.
+fn beside_a_client<F: Future<Output = ()> + 'static>(
+    bytes: &[u8],
+    converse: impl FnOnce(Vec<u8>) -> F + 'static,
+) {
     // Who names the client's topic may delete it, and has every right to.
     if bytes.windows(HONEST.len()).any(|window| window == HONEST.as_bytes()) {
         return;
@@ -54,15 +69,13 @@ pub fn broker(bytes: &[u8]) {
     let server = world.node("broker", BROKER.ip());
     let client = world.node("client", [10, 0, 0, 2]);
     let stranger = world.node("stranger", [10, 0, 0, 3]);
-    let mut choices = Choices::new(bytes);
-    let ends_by_a_cut = choices.u8() & 1 == 1;
+    let (end, said) = bytes.split_first().unwrap_or((&0, &[]));
+    let ends_by_a_cut = end & 1 == 1;
 
     let life = Life::begin(&world, &server);
     world.run(&client, PATIENCE, produce).expect("the client is served");
-    let said = bytes.to_vec();
-    world
-        .run(&stranger, PATIENCE, move || Stranger::default().converse(said))
-        .expect("the stranger is left alone");
+    let said = said.to_vec();
+    world.run(&stranger, PATIENCE, move || converse(said)).expect("the stranger is left alone");
     if ends_by_a_cut {
         server.crash();
     } else {
@@ -102,6 +115,7 @@ impl Life {
 fn config() -> Config {
     let mut config = Config::default();
     config.listen.native = BROKER;
+    config.listen.kafka = Some(kafka::LISTENER);
     config.node.data_dirs = vec!["/data".into()];
     config.shards.count = 2;
     config.memory.per_shard_bytes = ByteSize::mib(48);
@@ -188,7 +202,6 @@ struct Stranger {
 impl Stranger {
     async fn converse(mut self, said: Vec<u8>) {
         let mut choices = Choices::new(&said);
-        choices.u8();
         while !choices.is_empty() {
             match choices.u8() % 8 {
                 0 => self.connect(&mut choices).await,

@@ -30,9 +30,10 @@ use seeds::Seed;
 
 /// Mutants of each target, but for those of which one run takes long.
 const MUTANTS: usize = 3_000;
-const MUTANTS_OF_SLOW_TARGETS: [(&str, usize); 3] = [("client", 300), ("broker", 20), ("data_dir", 100)];
+const MUTANTS_OF_SLOW_TARGETS: [(&str, usize); 4] =
+    [("client", 300), ("broker", 20), ("broker_kafka", 20), ("data_dir", 100)];
 /// Targets whose entries make a simulated world.
-const WORLDS: [&str; 2] = ["broker", "data_dir"];
+const WORLDS: [&str; 3] = ["broker", "broker_kafka", "data_dir"];
 
 fn entries() -> impl Iterator<Item = Entry> {
     let lists = [

@@ -42,6 +42,7 @@ pub fn generated(root: &Path) -> Vec<Seed> {
     configs(&mut seeds, &root.join("deploy/corrente.toml"));
     answers(&mut seeds);
     strangers(&mut seeds);
+    strangers_of_kafka(&mut seeds);
     kafka(&mut seeds);
     seeds.0
 }
@@ -172,6 +173,51 @@ fn wire(seeds: &mut Seeds) {
     w.put_u8(7);
     w.put_option(Some(&-7), |w, n| w.put_i64(*n));
     seeds.put("wire", "every-kind", w.finish().concat());
+}
+
+/// The same for the Kafka listener; `corrente_sim::fuzz::kafka` reads them.
+fn strangers_of_kafka(seeds: &mut Seeds) {
+    const STOP: u8 = 0;
+    const CUT: u8 = 1;
+    const CONNECT: u8 = 0;
+    const HEAR: u8 = 3;
+    // Which of the apis served, which version of it, which name, partition and number; then what is its own.
+    let ask = |fields: [u8; 5], own: &[u8]| [&[5][..], &fields, own, &[HEAR]].concat();
+    let create = ask([6, 5, 0, 0, 5], &[0]);
+    let produce = |acks: u8, codec: u8| ask([0, 7, 0, 1, 2], &[&[acks, codec, 5, 0][..], b"hello"].concat());
+    let fetch = |version: u8, number: u8| ask([1, version, 0, 1, number], &[1]);
+    let life = [
+        vec![CONNECT],
+        ask([5, 3, 0, 0, 0], &[]),
+        create.clone(),
+        ask([3, 9, 0, 0, 9], &[]),
+        produce(1, 0),
+        produce(3, 1),
+        produce(2, 0),
+        fetch(8, 2),
+        fetch(0, 9),
+        ask([2, 5, 0, 1, 1], &[]),
+        ask([2, 0, 0, 1, 9], &[]),
+        ask([4, 4, 0, 0, 0], &[]),
+    ];
+    let delete = ask([7, 5, 0, 0, 0], &[]);
+    seeds.put("broker_kafka", "life", [vec![STOP], life.concat()].concat());
+    seeds.put("broker_kafka", "life-cut", [vec![CUT], life.concat()].concat());
+    seeds.put(
+        "broker_kafka",
+        "life-deleted",
+        [vec![CUT], life.concat(), delete.clone(), create, delete].concat(),
+    );
+    // Asked for before it is there, and several things at once.
+    let made = ask([3, 4, 1, 0, 9], &[]);
+    let at_once = [&[CONNECT][..], &made, &produce(1, 0), &fetch(3, 2), &made].concat();
+    let at_once: Vec<u8> = at_once.into_iter().filter(|byte| *byte != HEAR).collect();
+    seeds.put("broker_kafka", "at-once", [&[STOP][..], &at_once, &[HEAR]].concat());
+    let count_bomb =
+        [&[2, 0, 0, 12, 0][..], &[0xff, 0xff, 0, 1, 0, 0, 0, 0], &[0x7f, 0xff, 0xff, 0xff]].concat();
+    seeds.put("broker_kafka", "count-bomb", [vec![CUT, CONNECT], count_bomb, vec![HEAR]].concat());
+    let babble = [&[1, 4, 0][..], b"GET ", &[HEAR]].concat();
+    seeds.put("broker_kafka", "babble", [vec![STOP, CONNECT], babble].concat());
 }
 
 /// What Kafka's clients send, in the newest version of each; as a message it is led by what chooses kind and version.
