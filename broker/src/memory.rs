@@ -22,13 +22,21 @@ pub struct MemoryPlan {
     pub tail_ring: usize,
     /// Blocks read from disk for readers that catch up.
     pub read_ahead: usize,
+    /// What fetch sessions of Kafka's clients remember; out of what is left to tables.
+    pub fetch_sessions: usize,
 }
 
 impl MemoryPlan {
     /// The split of one shard's budget; the last eighth is left to connections and tables.
     pub fn of(per_shard_bytes: u64) -> MemoryPlan {
         let eighth = usize::try_from(per_shard_bytes / 8).expect("a 64-bit machine addresses its memory");
-        MemoryPlan { requests: 3 * eighth, responses: eighth, tail_ring: 2 * eighth, read_ahead: eighth }
+        MemoryPlan {
+            requests: 3 * eighth,
+            responses: eighth,
+            tail_ring: 2 * eighth,
+            read_ahead: eighth,
+            fetch_sessions: eighth / 8,
+        }
     }
 
     /// The budget that the configuration names, or what this machine (or its cgroup) affords.
@@ -49,12 +57,18 @@ pub struct MemoryBudgets {
     pub requests: Budget,
     /// See [`MemoryPlan::responses`].
     pub responses: Budget,
+    /// See [`MemoryPlan::fetch_sessions`].
+    pub fetch_sessions: Budget,
 }
 
 impl MemoryBudgets {
     /// Full budgets.
     pub fn new(plan: &MemoryPlan) -> MemoryBudgets {
-        MemoryBudgets { requests: Budget::new(plan.requests), responses: Budget::new(plan.responses) }
+        MemoryBudgets {
+            requests: Budget::new(plan.requests),
+            responses: Budget::new(plan.responses),
+            fetch_sessions: Budget::new(plan.fetch_sessions),
+        }
     }
 
     /// Whether anybody waits for memory that others hold.

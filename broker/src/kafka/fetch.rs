@@ -1,7 +1,4 @@
 //! Fetch: translated to the native request and back.
-//!
-//! No sessions are kept (KIP-227 leaves that to the broker): every request names all it wants, and the answer says so
-//! with session 0.
 
 use std::rc::Rc;
 
@@ -10,14 +7,14 @@ use corrente_protocol::api::{self, FetchPartitionResponse};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{LeaderEpoch, Offset, TopicId};
 use corrente_protocol::kafka::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, FetchedTopic, NO_SESSION,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, FetchedTopic,
 };
 use corrente_protocol::kafka::{DecodeError, KafkaError, Message, RequestHeader};
+use corrente_runtime::random::random_u64;
 
 use super::metadata::{Named, find_topic};
 use super::produce::index_of;
-use super::{Answer, Response};
-use crate::connection::Connection;
+use super::{Answer, Client, Response};
 use crate::handlers::fetch;
 use crate::shard::Shard;
 
@@ -27,16 +24,21 @@ const READ_COMMITTED: i8 = 1;
 /// Waits for what is asked for when its turn has come.
 pub fn start(
     shard: Rc<Shard>,
-    connection: Rc<Connection>,
+    client: Client,
     header: RequestHeader,
     body: Bytes,
 ) -> Result<Answer, DecodeError> {
-    let request = FetchRequest::decode(header.version, body)?;
+    let mut request = FetchRequest::decode(header.version, body)?;
     Ok(Box::pin(async move {
-        if request.session_id != NO_SESSION && request.session_epoch > 0 {
-            let error = KafkaError::FetchSessionIdNotFound.code();
-            return Response::new(&header, FetchResponse { error, ..FetchResponse::default() });
-        }
+        let Client { connection, fetch_session: session } = client;
+        let begun = session.borrow_mut().begin(&mut request, new_session_id(), &shard.memory.fetch_sessions);
+        let mode = match begun {
+            Ok(mode) => mode,
+            Err(error) => {
+                let error = error.code();
+                return Response::new(&header, FetchResponse { error, ..FetchResponse::default() });
+            }
+        };
         let (plan, native) = Plan::new(&shard, request);
         if let Some(twice) = fetch::named_twice(&native) {
             tracing::debug!(peer = %connection.peer, partition = %twice, "a fetch names a partition twice");
@@ -44,9 +46,15 @@ pub fn start(
             return Response::new(&header, FetchResponse { error, ..FetchResponse::default() });
         }
         let (found, memory) = fetch::answer(&shard, &connection, native).await;
-        let response = Response::new(&header, plan.respond(found.partitions));
-        Response { memory: memory.into(), ..response }
+        let mut response = plan.respond(found.partitions);
+        session.borrow_mut().end(&mut response, mode);
+        Response { memory: memory.into(), ..Response::new(&header, response) }
     }))
+}
+
+/// A number above 0.
+fn new_session_id() -> i32 {
+    i32::try_from(random_u64() % i32::MAX.unsigned_abs() as u64).expect("less than the greatest") + 1
 }
 
 /// A response in the making.

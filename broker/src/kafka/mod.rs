@@ -5,12 +5,14 @@
 
 mod coordinator;
 mod fetch;
+mod fetch_session;
 mod list_offsets;
 mod metadata;
 mod produce;
 mod server;
 mod topics;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,6 +22,7 @@ use corrente_protocol::kafka::api_versions::{ApiVersionsRequest, ApiVersionsResp
 use corrente_protocol::kafka::{ApiKey, DecodeError, KafkaError, Message, RequestHeader, response_frame};
 use corrente_runtime::sync::Permit;
 
+use self::fetch_session::FetchSession;
 use crate::connection::Connection;
 use crate::shard::Shard;
 
@@ -52,18 +55,21 @@ struct Request {
     memory: Permit,
 }
 
+/// Whoever asks, and what is remembered for it.
+#[derive(Clone)]
+struct Client {
+    connection: Rc<Connection>,
+    fetch_session: Rc<RefCell<FetchSession>>,
+}
+
 /// Starts a request. Appends are in their logs' memory when this returns, so two requests of one connection append in
 /// the order in which they came; all else is done when the answer is awaited.
-async fn start(
-    shard: &Rc<Shard>,
-    connection: &Rc<Connection>,
-    request: Request,
-) -> Result<Answer, DecodeError> {
-    let (shard, connection) = (shard.clone(), connection.clone());
+async fn start(shard: &Rc<Shard>, client: &Client, request: Request) -> Result<Answer, DecodeError> {
+    let shard = shard.clone();
     let Request { header, body, memory } = request;
     match header.api {
         ApiKey::Produce => produce::start(&shard, header, body, memory).await,
-        ApiKey::Fetch => fetch::start(shard, connection, header, body),
+        ApiKey::Fetch => fetch::start(shard, client.clone(), header, body),
         ApiKey::ListOffsets => answer(header, body, move |request, _| list_offsets::answer(shard, request)),
         ApiKey::Metadata => answer(header, body, move |request, _| metadata::answer(shard, request)),
         ApiKey::FindCoordinator => {

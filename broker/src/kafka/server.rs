@@ -16,7 +16,7 @@ use corrente_runtime::socket::{Listener, Stream};
 use corrente_runtime::sync::{Notify, Permit};
 use corrente_runtime::timer::sleep;
 
-use super::{Answer, Request, Response, start};
+use super::{Answer, Client, Request, Response, start};
 use crate::connection::{Connection, ReadError, Reading, Whole};
 use crate::listener::ACCEPT_PAUSE;
 use crate::shard::{Message, Shard};
@@ -75,10 +75,11 @@ async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr) {
     let (reader, writer) = stream.into_split();
     let connection = Connection::new(peer, writer, shard.config.connection.requests_in_flight_max);
     let _registered = shard.connections.register(connection.clone());
+    let client = Client { connection: connection.clone(), fetch_session: Rc::default() };
     let answers = Rc::new(Answers::default());
     let answering = spawn(answers.clone().send_in_order(connection.clone()));
     let mut reading = Reading::new(reader, BytesMut::new());
-    let ended = read_requests(&shard, &connection, &mut reading, &answers).await;
+    let ended = read_requests(&shard, &client, &mut reading, &answers).await;
     connection.reading_ended();
     answers.close();
     match ended {
@@ -92,10 +93,11 @@ async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr) {
 
 async fn read_requests(
     shard: &Rc<Shard>,
-    connection: &Rc<Connection>,
+    client: &Client,
     reading: &mut Reading,
     answers: &Answers,
 ) -> Result<(), ReadEnd> {
+    let connection = &client.connection;
     loop {
         let next = async {
             let turn = connection.turn().await;
@@ -107,7 +109,7 @@ async fn read_requests(
         let answer = match request {
             Incoming::Request(request) => {
                 let (api, version) = (request.header.api, request.header.version);
-                let started = start(shard, connection, request).await;
+                let started = start(shard, client, request).await;
                 started.map_err(|error| ReadEnd::Body { api, version, error })?
             }
             Incoming::NewerClient { correlation_id } => {

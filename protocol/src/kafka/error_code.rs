@@ -29,6 +29,7 @@ kafka_errors! {
     CoordinatorNotAvailable = 15, "there is no coordinator";
     InvalidTopic = 17, "the name cannot be a topic's";
     InvalidRequiredAcks = 21, "acks is neither -1, 0 nor 1";
+    ClusterAuthorizationFailed = 31, "the principal may not do this";
     UnsupportedVersion = 35, "the version is not served";
     TopicAlreadyExists = 36, "there is a topic of this name already";
     InvalidPartitions = 37, "the number of partitions is not possible";
@@ -40,8 +41,8 @@ kafka_errors! {
     PolicyViolation = 44, "a policy does not allow it";
     StorageError = 56, "the disk failed, is full or damaged";
     SaslAuthenticationFailed = 58, "the connection has to authenticate first";
-    ClusterAuthorizationFailed = 31, "the principal may not do this";
     FetchSessionIdNotFound = 70, "there is no such fetch session";
+    InvalidFetchSessionEpoch = 71, "the fetch session is at another epoch";
     FencedLeaderEpoch = 74, "the leader epoch is older than the broker's";
     UnknownLeaderEpoch = 75, "the leader epoch is newer than the broker's";
     InvalidRecord = 87, "a batch is intact and not acceptable";
