@@ -52,8 +52,8 @@ install_rust() {
 
 need_rust() {
   rust_is_new_enough || install_rust
-  # Some dependencies carry C (zstd, liburing): a compiler and make.
-  { command -v cc && command -v make; } >/dev/null || apt_install build-essential
+  # Some dependencies carry C and C++ (zstd, liburing, librdkafka): compilers and make.
+  { command -v cc && command -v c++ && command -v make; } >/dev/null || apt_install build-essential
 }
 
 need_rust_checkers() {
