@@ -29,7 +29,8 @@ pub async fn accept(shard: Rc<Shard>, listener: Listener) {
             Ok((stream, peer)) => {
                 let home = ShardId(next_shard);
                 next_shard = (next_shard + 1) % shard.shard_count();
-                bring_home(&shard, home, stream, peer).await;
+                // A sibling that is slow to take its one keeps nobody else waiting.
+                spawn(bring_home(shard.clone(), home, stream, peer)).detach();
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -39,9 +40,9 @@ pub async fn accept(shard: Rc<Shard>, listener: Listener) {
     }
 }
 
-async fn bring_home(shard: &Rc<Shard>, home: ShardId, stream: Stream, peer: SocketAddr) {
+async fn bring_home(shard: Rc<Shard>, home: ShardId, stream: Stream, peer: SocketAddr) {
     if home == shard.id {
-        return spawn(serve(shard.clone(), stream, peer)).detach();
+        return serve(shard, stream, peer).await;
     }
     let detached = stream.detach();
     let welcome = move |home: Rc<Shard>| match detached.attach() {
