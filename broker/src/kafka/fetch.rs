@@ -2,19 +2,18 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use corrente_protocol::api::{self, FetchPartitionResponse};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{LeaderEpoch, Offset, TopicId};
 use corrente_protocol::kafka::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, FetchedTopic,
 };
-use corrente_protocol::kafka::{DecodeError, KafkaError, Message, RequestHeader};
+use corrente_protocol::kafka::{DecodeError, KafkaError, Message};
 use corrente_runtime::random::random_u64;
 
 use super::metadata::{Named, find_topic};
 use super::produce::index_of;
-use super::{Answer, Client, Response};
+use super::{Answer, Client, Request, Response};
 use crate::handlers::fetch;
 use crate::shard::Shard;
 
@@ -22,12 +21,8 @@ use crate::shard::Shard;
 const READ_COMMITTED: i8 = 1;
 
 /// Waits for what is asked for when its turn has come.
-pub fn start(
-    shard: Rc<Shard>,
-    client: Client,
-    header: RequestHeader,
-    body: Bytes,
-) -> Result<Answer, DecodeError> {
+pub fn start(shard: Rc<Shard>, client: Client, request: Request) -> Result<Answer, DecodeError> {
+    let Request { header, body, memory: of_request } = request;
     let mut request = FetchRequest::decode(header.version, body)?;
     Ok(Box::pin(async move {
         let Client { connection, fetch_session: session } = client;
@@ -46,6 +41,7 @@ pub fn start(
             return Response::new(&header, FetchResponse { error, ..FetchResponse::default() });
         }
         let (found, memory) = fetch::answer(&shard, &connection, native).await;
+        drop(of_request);
         let mut response = plan.respond(found.partitions);
         session.borrow_mut().end(&mut response, mode);
         Response { memory: memory.into(), ..Response::new(&header, response) }

@@ -48,10 +48,11 @@ impl Response {
     }
 }
 
-/// A request that was read, with the memory its body holds.
+/// A request that was read.
 struct Request {
     header: RequestHeader,
     body: Bytes,
+    /// What the body holds of the shard's memory, until the request is done: those that wait for their turn count.
     memory: Permit,
 }
 
@@ -66,27 +67,23 @@ struct Client {
 /// the order in which they came; all else is done when the answer is awaited.
 async fn start(shard: &Rc<Shard>, client: &Client, request: Request) -> Result<Answer, DecodeError> {
     let shard = shard.clone();
-    let Request { header, body, memory } = request;
-    match header.api {
-        ApiKey::Produce => produce::start(&shard, header, body, memory).await,
-        ApiKey::Fetch => fetch::start(shard, client.clone(), header, body),
-        ApiKey::ListOffsets => answer(header, body, move |request, _| list_offsets::answer(shard, request)),
-        ApiKey::Metadata => answer(header, body, move |request, _| metadata::answer(shard, request)),
-        ApiKey::FindCoordinator => {
-            answer(header, body, async |request, version| coordinator::none(request, version))
-        }
-        ApiKey::ApiVersions => answer(header, body, async |_: ApiVersionsRequest, _| {
+    match request.header.api {
+        ApiKey::Produce => produce::start(&shard, request).await,
+        ApiKey::Fetch => fetch::start(shard, client.clone(), request),
+        ApiKey::ListOffsets => answer(request, move |asked, _| list_offsets::answer(shard, asked)),
+        ApiKey::Metadata => answer(request, move |asked, _| metadata::answer(shard, asked)),
+        ApiKey::FindCoordinator => answer(request, async |asked, version| coordinator::none(asked, version)),
+        ApiKey::ApiVersions => answer(request, async |_: ApiVersionsRequest, _| {
             ApiVersionsResponse::of_this_broker(KafkaError::None.code())
         }),
-        ApiKey::CreateTopics => answer(header, body, move |request, _| topics::create(shard, request)),
-        ApiKey::DeleteTopics => answer(header, body, move |request, _| topics::delete(shard, request)),
+        ApiKey::CreateTopics => answer(request, move |asked, _| topics::create(shard, asked)),
+        ApiKey::DeleteTopics => answer(request, move |asked, _| topics::delete(shard, asked)),
     }
 }
 
 /// Decodes a request; its handler runs when the answer is awaited.
 fn answer<Q, R, F>(
-    header: RequestHeader,
-    body: Bytes,
+    request: Request,
     handle: impl FnOnce(Q, i16) -> F + 'static,
 ) -> Result<Answer, DecodeError>
 where
@@ -94,6 +91,11 @@ where
     R: Message,
     F: Future<Output = R> + 'static,
 {
-    let request = Q::decode(header.version, body)?;
-    Ok(Box::pin(async move { Response::new(&header, handle(request, header.version).await) }))
+    let Request { header, body, memory } = request;
+    let asked = Q::decode(header.version, body)?;
+    Ok(Box::pin(async move {
+        let response = Response::new(&header, handle(asked, header.version).await);
+        drop(memory);
+        response
+    }))
 }

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use corrente_protocol::api::{ProducePartition, ProducePartitionResponse};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
@@ -10,26 +9,20 @@ use corrente_protocol::ids::{PartitionIndex, TopicId};
 use corrente_protocol::kafka::produce::{
     ProduceRequest, ProduceResponse, ProduceTopic, ProducedPartition, ProducedTopic,
 };
-use corrente_protocol::kafka::{DecodeError, KafkaError, Message, RequestHeader};
+use corrente_protocol::kafka::{DecodeError, KafkaError, Message};
 use corrente_runtime::executor::spawn;
-use corrente_runtime::sync::Permit;
 
 use super::metadata::{Named, find_topic};
-use super::{Answer, Response};
+use super::{Answer, Request, Response};
 use crate::handlers::produce::{Outcome, append_all};
 use crate::shard::Shard;
 
 /// Stands where there is no offset or time.
 const NONE: i64 = -1;
 
-/// Appends in the order of the request. `memory` is the body's share of the shard's memory, kept until the records are
-/// flushed.
-pub async fn start(
-    shard: &Rc<Shard>,
-    header: RequestHeader,
-    body: Bytes,
-    memory: Permit,
-) -> Result<Answer, DecodeError> {
+/// Appends in the order of the request. Its memory is kept until the records are flushed.
+pub async fn start(shard: &Rc<Shard>, request: Request) -> Result<Answer, DecodeError> {
+    let Request { header, body, memory } = request;
     let request = ProduceRequest::decode(header.version, body)?;
     let durability = durability_of(request.acks);
     let mut plan = Plan::new(shard, request.topics, durability.is_none());
