@@ -3,7 +3,7 @@
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{ShardId, TopicPartition};
 use corrente_replication::controller;
-use corrente_storage::{AppendError, DeleteRecordsError, Fenced, ReadError};
+use corrente_storage::{AppendError, DeleteRecordsError, Fenced, ReadError, SequenceRefusal};
 
 use crate::partition::{AppendRefusal, DeleteRefusal};
 use crate::shard::ShardStopped;
@@ -55,6 +55,10 @@ impl From<AppendRefusal> for Refusal {
             AppendRefusal::Log(AppendError::Empty | AppendError::OffsetsExhausted { .. }) => {
                 ErrorCode::InvalidRequest
             }
+            AppendRefusal::Log(AppendError::Sequence(SequenceRefusal::StaleEpoch { .. })) => {
+                ErrorCode::InvalidProducerEpoch
+            }
+            AppendRefusal::Log(AppendError::Sequence(_)) => ErrorCode::OutOfOrderSequence,
             AppendRefusal::Log(AppendError::Quarantined { .. }) => ErrorCode::Damaged,
             AppendRefusal::Log(AppendError::DiskFull { .. }) => ErrorCode::DiskFull,
             AppendRefusal::Log(AppendError::Closed) => ErrorCode::ShuttingDown,

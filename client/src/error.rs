@@ -218,7 +218,9 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::InvalidConfig
         | ErrorCode::InvalidRequest
         | ErrorCode::InvalidRecord
-        | ErrorCode::InvalidDurability => ErrorKind::InvalidRequest,
+        | ErrorCode::InvalidDurability
+        | ErrorCode::OutOfOrderSequence
+        | ErrorCode::InvalidProducerEpoch => ErrorKind::InvalidRequest,
         ErrorCode::UnsupportedVersion | ErrorCode::UnsupportedApi => ErrorKind::UnsupportedVersion,
         ErrorCode::NotLeader
         | ErrorCode::LeaderNotAvailable

@@ -99,6 +99,8 @@ error_codes! {
     NotAuthorized = 29, false, "the connection's principal may not do this";
     Internal = 30, false, "the broker broke a rule of its own";
     DiskFull = 31, true, "the data directory has less free space than its reserve";
+    OutOfOrderSequence = 32, false, "a batch of an idempotent producer does not go on where the last one ended";
+    InvalidProducerEpoch = 33, false, "a batch of an idempotent producer has an earlier epoch than the last one";
 }
 
 impl fmt::Display for ErrorCode {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use corrente_protocol::ids::ShardId;
 use corrente_runtime::file;
@@ -12,6 +13,8 @@ use crate::checkpoint::{CheckpointEntry, CheckpointFault, CheckpointFile};
 use crate::checkpointer::parse_file_name;
 use crate::error::{AtPath, PathError};
 use crate::log::LogId;
+use crate::producer_snapshot::{self, LogProducers, SnapshotFault};
+use crate::producer_snapshots;
 
 /// The largest checkpoint file read: some ten million logs.
 const CHECKPOINT_LEN_MAX: usize = 1 << 30;
@@ -23,6 +26,10 @@ pub(crate) struct Checkpoints {
     pub(crate) generation: u64,
     /// The newest entry of each log.
     pub(crate) entries: BTreeMap<LogId, (CheckpointEntry, ShardId)>,
+    /// The newest producer states of each log.
+    pub(crate) producers: BTreeMap<LogId, Arc<LogProducers>>,
+    /// Files of producer states that are not used.
+    pub(crate) faulty_producers: Vec<(PathBuf, SnapshotFault)>,
     /// Files of which nothing is used.
     pub(crate) faulty: Vec<Faulty>,
     /// Files that say less than was written to them.
@@ -41,8 +48,26 @@ impl Checkpoints {
     pub(crate) async fn read(dir: &Path) -> Result<Checkpoints, PathError> {
         let mut checkpoints = Checkpoints::default();
         let mut newest: BTreeMap<LogId, ((u64, u64), CheckpointEntry, ShardId)> = BTreeMap::new();
+        let mut producers: BTreeMap<LogId, (u64, LogProducers)> = BTreeMap::new();
         for entry in file::read_dir(dir).await.at(dir)? {
             let path = dir.join(&entry.name);
+            if let Some((named, _)) = producer_snapshots::parse_file_name(&entry.name) {
+                checkpoints.generation = checkpoints.generation.max(named);
+                let content = file::read_small(&path, CHECKPOINT_LEN_MAX).await.at(&path)?;
+                match producer_snapshot::decode(&content) {
+                    Ok(snapshot) => {
+                        checkpoints.generation = checkpoints.generation.max(snapshot.generation);
+                        for (log, states) in snapshot.logs {
+                            let known = producers.get(&log).map(|(generation, _)| *generation);
+                            if known.is_none_or(|known| known <= snapshot.generation) {
+                                producers.insert(log, (snapshot.generation, states));
+                            }
+                        }
+                    }
+                    Err(fault) => checkpoints.faulty_producers.push((path, fault)),
+                }
+                continue;
+            }
             let Some((named, shard)) = parse_file_name(&entry.name) else { continue };
             checkpoints.generation = checkpoints.generation.max(named);
             let content = file::read_small(&path, CHECKPOINT_LEN_MAX).await.at(&path)?;
@@ -69,6 +94,8 @@ impl Checkpoints {
         }
         let entries = newest.into_iter().map(|(log, (_, entry, shard))| (log, (entry, shard)));
         checkpoints.entries = entries.collect();
+        let producers = producers.into_iter().map(|(log, (_, states))| (log, Arc::new(states)));
+        checkpoints.producers = producers.collect();
         Ok(checkpoints)
     }
 }

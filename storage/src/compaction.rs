@@ -391,6 +391,7 @@ async fn adopt(log: &Rc<LogInner>, old: &[Segment], unborn: Unborn) -> Result<()
         let _ = file::remove_file(&path).await;
         return Err(CompactError::Closed);
     }
+    log.shard.producers.cover(log.id, segment_end(log, &old[old.len() - 1])).await;
     let names = log.names.acquire(1).await;
     let born = log.segment_path(segment.base_offset);
     // Held open, so that what it held is given back in small steps, not at once by the loss of its name.

@@ -8,6 +8,7 @@ use corrente_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 use thiserror::Error;
 
 use crate::drives::{Full, tells_of_a_failed_drive};
+use crate::producer_state::SequenceRefusal;
 
 /// A write or flush of the log failed once. Nothing can be appended to it any more in this run; what was
 /// flushed before can be read.
@@ -24,6 +25,9 @@ pub enum AppendError {
     /// An earlier write failed.
     #[error(transparent)]
     Fenced(#[from] Fenced),
+    /// Batches of an idempotent producer that do not go on where it stopped.
+    #[error(transparent)]
+    Sequence(#[from] SequenceRefusal),
     /// More bytes than one extent may hold.
     #[error("append of {len} bytes, at most {max} fit")]
     TooLarge {

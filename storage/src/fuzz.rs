@@ -3,13 +3,18 @@
 
 mod data_dir;
 
+use std::collections::BTreeMap;
+
 use corrente_protocol::fuzz::Entry;
-use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
+use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
 
 use crate::checkpoint::{CheckpointEntry, FileHeader, encode_frame};
 use crate::identity::Identity;
+use crate::log::Appended;
 use crate::log_start::encode as log_start_of;
 use crate::position::{FilePosition, HeaderHash, Nonce, buffer_len, file_len};
+use crate::producer_snapshot::{self, LogProducers};
+use crate::producer_state::{Producer, ProducerState, SequencedBatch};
 use crate::segment::{PreviousSegment, Rewritten, RewrittenBy, SegmentHeader};
 use crate::segment_index::{POINT_EVERY, SegmentIndex};
 use crate::window::{SealedWindow, Window};
@@ -18,6 +23,7 @@ pub use crate::checkpoint::fuzz_checkpoint as checkpoint;
 pub use crate::extent::fuzz_extent as extent;
 pub use crate::identity::fuzz_identity as identity;
 pub use crate::log_start::fuzz_log_start as log_start;
+pub use crate::producer_snapshot::fuzz_producer_snapshot as producer_snapshot;
 pub use crate::scan::fuzz_chain as chain;
 pub use crate::segment::fuzz_segment_header as segment_header;
 pub use crate::segment_index::fuzz_segment_index as segment_index;
@@ -31,6 +37,7 @@ pub const ENTRIES: &[Entry] = &[
     ("extent", extent),
     ("identity", identity),
     ("log_start", log_start),
+    ("producer_snapshot", producer_snapshot),
     ("segment_header", segment_header),
     ("segment_index", segment_index),
 ];
@@ -60,6 +67,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("extent", "one", segment(&[300])),
         ("identity", "new", identity.encode()),
         ("log_start", "moved", log_start_of(LOG, Offset(42))),
+        ("producer_snapshot", "two-logs", producer_snapshot_of(&[0, 3])),
         ("segment_header", "first", header(None, None)),
         ("segment_header", "later", header(Some(Offset(0)), None)),
         ("segment_header", "rewritten", header(Some(Offset(0)), Some(rewritten()))),
@@ -91,6 +99,23 @@ fn segment(bodies: &[usize]) -> Vec<u8> {
     let end = before.map_or(START, |window| window.next_extent);
     image.truncate(buffer_len(end - START));
     image
+}
+
+/// A file of logs that remember this many producers each.
+fn producer_snapshot_of(logs: &[i64]) -> Vec<u8> {
+    let place = Appended { base_offset: Offset(5), end_offset: Offset(8), append_time_ms: None };
+    let batch = SequencedBatch { first_sequence: 0, last_sequence: 2, place };
+    let producer = Producer { epoch: 1, last_append_ms: 1_767_225_600_000, batches: [batch, batch].into() };
+    let logs: BTreeMap<_, _> = (0..)
+        .zip(logs)
+        .map(|(partition, count)| {
+            let producers = (0..*count).map(|id| (id, producer.clone())).collect();
+            let state = ProducerState { producers };
+            let log = TopicPartition { partition: PartitionIndex(partition), ..LOG };
+            (log, LogProducers { end_offset: Offset(8), state })
+        })
+        .collect();
+    producer_snapshot::encode(3, ShardId(1), logs.iter())
 }
 
 /// A file whose frames have this many entries each.

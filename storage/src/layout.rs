@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use corrente_protocol::ids::{PartitionIndex, ShardId, TopicId, TopicPartition};
 use corrente_runtime::file::{self, DirLock};
@@ -21,6 +22,8 @@ use crate::found_twice;
 use crate::identity::{IDENTITY_LEN, Identity};
 use crate::log::LogId;
 use crate::pool;
+use crate::producer_snapshot::LogProducers;
+use crate::producer_snapshots;
 use crate::storage::remove_log_dir;
 
 /// What a log's directory is called while it is removed.
@@ -57,6 +60,8 @@ pub struct FoundLog {
     pub checkpoint: Option<CheckpointEntry>,
     /// The shard that wrote that checkpoint: the log's home until now.
     pub home: Option<ShardId>,
+    /// What was written of its producers.
+    pub(crate) producers: Option<Arc<LogProducers>>,
 }
 
 /// Where a log lies.
@@ -97,13 +102,14 @@ impl NodeLayout {
             identities.push((identity, dir));
         }
         let checkpoints = read_checkpoints(&checkpoint_dir(data_dirs)).await?;
-        let logs = find_logs(data_dirs, &checkpoints.entries, &mut failed).await?;
+        let logs = find_logs(data_dirs, &checkpoints, &mut failed).await?;
         let lost = checkpoints.entries.iter().filter(|(id, _)| !logs.contains_key(id));
         let lost = lost.map(|(id, (entry, home))| FoundLog {
             id: *id,
             dir_index: 0,
             checkpoint: Some(*entry),
             home: Some(*home),
+            producers: checkpoints.producers.get(id).cloned(),
         });
         Ok(NodeLayout {
             data_dirs: data_dirs.to_vec(),
@@ -163,11 +169,22 @@ impl NodeLayout {
             .iter()
             .filter_map(|entry| parse_file_name(&entry.name).map(|(g, s)| (g, s, entry.name.as_str())))
             .collect();
-        let written = |shard: &ShardId| named.iter().any(|(g, s, _)| *g == self.generation && s == shard);
+        let producers: Vec<(u64, ShardId, &str)> = files
+            .iter()
+            .filter_map(|entry| {
+                producer_snapshots::parse_file_name(&entry.name).map(|(g, s)| (g, s, entry.name.as_str()))
+            })
+            .collect();
+        let written = |shard: &ShardId| {
+            let by = |(g, s, _): &(u64, ShardId, &str)| *g == self.generation && s == shard;
+            named.iter().any(by) && producers.iter().any(by)
+        };
         if !live.iter().all(written) {
             return Ok(false);
         }
-        for (_, _, name) in named.iter().filter(|(generation, _, _)| *generation < self.generation) {
+        for (_, _, name) in
+            named.iter().chain(&producers).filter(|(generation, _, _)| *generation < self.generation)
+        {
             file::remove_file(&dir.join(name)).await?;
         }
         file::sync_dir(&dir).await?;
@@ -245,6 +262,9 @@ async fn read_checkpoints(dir: &Path) -> Result<Checkpoints, OpenError> {
         // The other one of the pair is intact, or was never needed: its snapshot was the first.
         tracing::warn!(path = %path.display(), %fault, "a checkpoint file is not used");
     }
+    for (path, fault) in &checkpoints.faulty_producers {
+        tracing::warn!(path = %path.display(), %fault, "producer states are not used: the logs are read from their starts");
+    }
     for path in &checkpoints.cut {
         tracing::warn!(path = %path.display(), "a checkpoint file is damaged: what its end said is found by scanning");
     }
@@ -253,7 +273,7 @@ async fn read_checkpoints(dir: &Path) -> Result<Checkpoints, OpenError> {
 
 async fn find_logs(
     data_dirs: &[PathBuf],
-    checkpoints: &BTreeMap<LogId, (CheckpointEntry, ShardId)>,
+    checkpoints: &Checkpoints,
     failed: &mut Vec<FailedDir>,
 ) -> Result<BTreeMap<LogId, FoundLog>, OpenError> {
     let mut found_in: BTreeMap<LogId, Vec<usize>> = BTreeMap::new();
@@ -275,12 +295,13 @@ async fn find_logs(
     }
     let mut logs = BTreeMap::new();
     for (id, found_in) in found_in {
-        let (checkpoint, home) = checkpoints.get(&id).copied().unzip();
+        let (checkpoint, home) = checkpoints.entries.get(&id).copied().unzip();
         let dir_index = match found_in[..] {
             [only] => only,
             _ => found_twice::settle(data_dirs, id, &found_in, checkpoint.as_ref(), failed).await?,
         };
-        logs.insert(id, FoundLog { id, dir_index, checkpoint, home });
+        let producers = checkpoints.producers.get(&id).cloned();
+        logs.insert(id, FoundLog { id, dir_index, checkpoint, home, producers });
     }
     Ok(logs)
 }

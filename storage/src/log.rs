@@ -24,6 +24,7 @@ use crate::extent::NO_TIMESTAMP;
 use crate::policy::LogPolicy;
 use crate::position::{FilePosition, HeaderHash, file_len};
 use crate::prewrite::Prewrite;
+use crate::producer_state::{Judgement, ProducerState};
 use crate::reader;
 use crate::retention;
 use crate::segment::{FIRST_EXTENT, Segment, segment_name};
@@ -102,6 +103,8 @@ pub(crate) struct State {
     pub(crate) log_end_offset: Offset,
     /// The epoch of the last batch gathered.
     pub(crate) last_epoch: LeaderEpoch,
+    /// The producers of everything gathered.
+    pub(crate) producers: ProducerState,
     pub(crate) segments: BTreeMap<Offset, Segment>,
     /// What sealed segments take on disk.
     pub(crate) sealed_bytes: u64,
@@ -201,6 +204,8 @@ impl Log {
     ///
     /// They are copied once, into the window that gathers, where base offset and `epoch` are stamped; on
     /// return they have their offsets and will be flushed without further asking, but are not flushed yet.
+    /// Batches of an idempotent producer that are in the log already are not appended again: what is returned is
+    /// where they stand.
     /// Waits, first come, first served, while the window is full. Cancel-safe: a dropped append has appended
     /// nothing, unless it returned.
     pub async fn append(
@@ -218,6 +223,9 @@ impl Log {
             return Err(AppendError::TooLarge { len: bytes.len(), max });
         }
         let _turn = inner.turn.acquire(1).await;
+        if let Judgement::Duplicate(place) = inner.state.borrow().producers.judge(batches)? {
+            return Ok(place);
+        }
         if !inner.policy.get().uses_reserve {
             inner.take_room(file_len(bytes.len())).await?;
         }
@@ -375,7 +383,13 @@ impl LogInner {
                 stamp_append_time(copy, append_time_ms);
             }
             stamp(copy, next, epoch);
-            next = next.saturating_add(u64::from(batch.record_count));
+            let place = Appended {
+                base_offset: next,
+                end_offset: next.saturating_add(u64::from(batch.record_count)),
+                append_time_ms,
+            };
+            state.producers.note(&batch.header, place, now_ms);
+            next = place.end_offset;
         }
         assert_eq!(next, end_offset, "batches end at {next}, the window at {end_offset}");
         state.log_end_offset = end_offset;
@@ -502,6 +516,7 @@ impl State {
             frozen_end: tail.flushed,
             log_end_offset: tail.flushed,
             last_epoch: tail.epoch,
+            producers: ProducerState::default(),
             segments,
             sealed_bytes,
             tail,

@@ -28,6 +28,7 @@
 //! at for their header and their length.
 
 mod found;
+pub(crate) mod producers;
 mod quarantine;
 mod walk;
 

@@ -97,6 +97,7 @@ pub(crate) async fn delete_before(log: &Rc<LogInner>, offset: Offset) -> Result<
 }
 
 async fn move_log_start(log: &Rc<LogInner>, to: Offset) -> Result<(), PathError> {
+    log.shard.producers.cover(log.id, to).await;
     log_start::write(&log.dir, log.id, to).await?;
     {
         let mut state = log.state.borrow_mut();

@@ -18,6 +18,7 @@ use crate::checkpointer::Checkpointer;
 use crate::drives::Drive;
 use crate::log::{LogId, LogInner};
 use crate::pool::Pool;
+use crate::producer_snapshots::ProducerSnapshots;
 use crate::read_ahead::ReadAhead;
 use crate::tail_ring::TailRing;
 use crate::writer;
@@ -100,6 +101,7 @@ pub(crate) struct Shard {
     /// One for each data directory, in their order.
     pub(crate) drives: Vec<Rc<Drive>>,
     pub(crate) checkpointer: Checkpointer,
+    pub(crate) producers: ProducerSnapshots,
     /// Logs whose active file is open.
     awake: RefCell<BTreeMap<LogId, Weak<LogInner>>>,
     sweeping: Cell<bool>,
@@ -114,6 +116,7 @@ impl Shard {
             pool: Rc::new(Pool::new(config.pool_bytes_max)),
             drives: drives(&config),
             checkpointer: Checkpointer::new(&config),
+            producers: ProducerSnapshots::new(&config),
             awake: RefCell::new(BTreeMap::new()),
             sweeping: Cell::new(false),
             zeros: OnceCell::new(),

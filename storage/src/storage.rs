@@ -133,7 +133,9 @@ impl Storage {
         };
         let segments = BTreeMap::from([(segment.base_offset, segment)]);
         let state = State::new(Offset::ZERO, segments, tail, Bytes::new(), false);
-        Ok(place.fill(Log::new(id, dir, self.shard.clone(), state)))
+        let log = place.fill(Log::new(id, dir, self.shard.clone(), state));
+        self.shard.producers.add(&log.0);
+        Ok(log)
     }
 
     /// Opens a log that was found: finds its end, from the checkpoint on. Damage is left as it is, and what the
@@ -144,10 +146,16 @@ impl Storage {
         let dir = log_dir(&self.shard.config.data_dirs[found.dir_index], found.id);
         match recovery::recover(&self.shard, found.id, &dir, found.checkpoint).await {
             Ok((state, recovered)) => {
-                if state.quarantined.is_some() {
+                let sound = state.quarantined.is_none();
+                if !sound {
                     self.keep_closed(&found);
                 }
                 let log = place.fill(Log::new(found.id, dir, self.shard.clone(), state));
+                if sound {
+                    self.keep_producers(&found);
+                    recovery::producers::rebuild(&log, found.producers.as_deref()).await;
+                    self.shard.producers.add(&log.0);
+                }
                 Ok((log, recovered))
             }
             Err(error) => {
@@ -162,6 +170,13 @@ impl Storage {
         if let Some(entry) = found.checkpoint {
             self.shard.checkpointer.keep(entry);
         }
+        self.keep_producers(found);
+    }
+
+    fn keep_producers(&self, found: &FoundLog) {
+        if let Some(producers) = &found.producers {
+            self.shard.producers.keep(found.id, producers.clone());
+        }
     }
 
     /// Ends a log and removes its files; content with one that is not open. Appends and waits on it end.
@@ -172,6 +187,7 @@ impl Storage {
         let _turn = log.0.upkeep.acquire(1).await;
         writer::finish(&log.0).await;
         self.shard.checkpointer.forget(id);
+        self.shard.producers.forget(id);
         self.shard.tail.borrow_mut().forget(id);
         self.shard.read_ahead.forget(id);
         remove_log_dir(&log.0.dir).await?;
@@ -181,6 +197,7 @@ impl Storage {
 
     /// Writes the checkpoint now; on return it holds every flush that was complete before the call.
     pub async fn checkpoint_now(&self) -> Result<(), PathError> {
+        self.shard.producers.write_if_stale().await?;
         self.shard.checkpointer.write_now().await
     }
 

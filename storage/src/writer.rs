@@ -186,6 +186,7 @@ fn flushed(log: &Rc<LogInner>, window: &SealedWindow) -> Ahead {
     };
     log.shard.tail.borrow_mut().flushed(log.id, end_offset);
     log.shard.checkpointer.note(&log.shard, log.checkpoint_entry(), file_len(window.data.len()));
+    log.shard.producers.note(&log.shard, file_len(window.data.len()));
     log.flushed.set(end_offset);
     ahead
 }

@@ -39,6 +39,8 @@ kafka_errors! {
     NotController = 41, "this broker is not the controller";
     InvalidRequest = 42, "the request contradicts itself";
     PolicyViolation = 44, "a policy does not allow it";
+    OutOfOrderSequenceNumber = 45, "a batch of an idempotent producer does not follow the last one";
+    InvalidProducerEpoch = 47, "a batch of an idempotent producer has an earlier epoch";
     StorageError = 56, "the disk failed, is full or damaged";
     SaslAuthenticationFailed = 58, "the connection has to authenticate first";
     FetchSessionIdNotFound = 70, "there is no such fetch session";
@@ -79,6 +81,8 @@ impl From<ErrorCode> for KafkaError {
             ErrorCode::RequestTimedOut | ErrorCode::Busy => KafkaError::RequestTimedOut,
             ErrorCode::StorageError | ErrorCode::LogFenced | ErrorCode::DiskFull => KafkaError::StorageError,
             ErrorCode::InvalidRecord => KafkaError::InvalidRecord,
+            ErrorCode::OutOfOrderSequence => KafkaError::OutOfOrderSequenceNumber,
+            ErrorCode::InvalidProducerEpoch => KafkaError::InvalidProducerEpoch,
             ErrorCode::NotController => KafkaError::NotController,
             ErrorCode::PolicyViolation => KafkaError::PolicyViolation,
             ErrorCode::FencedLeaderEpoch => KafkaError::FencedLeaderEpoch,

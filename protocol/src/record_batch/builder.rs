@@ -8,6 +8,22 @@ use crate::compression::{Compression, compress};
 use crate::ids::Offset;
 use crate::record::{self, Header, RecordTooLong};
 
+/// The place of a batch among those of an idempotent producer (KIP-98).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BatchSequence {
+    /// Whose batch.
+    pub producer_id: i64,
+    /// Which life of that producer.
+    pub producer_epoch: i16,
+    /// The sequence of the first record; those of the others follow, with 0 after the greatest.
+    pub base_sequence: i32,
+}
+
+impl BatchSequence {
+    /// Of a batch without one.
+    pub const NONE: BatchSequence = BatchSequence { producer_id: -1, producer_epoch: -1, base_sequence: -1 };
+}
+
 /// Collects records and turns them into one batch.
 ///
 /// Records are written once, right behind the room for the header; without compression that very buffer becomes the
@@ -20,6 +36,7 @@ pub struct RecordBatchBuilder {
     count: i32,
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
+    sequence: BatchSequence,
 }
 
 impl RecordBatchBuilder {
@@ -32,7 +49,15 @@ impl RecordBatchBuilder {
     pub fn with_capacity(compression: Compression, capacity: usize) -> RecordBatchBuilder {
         let mut buffer = BytesMut::with_capacity(capacity.max(HEADER_LEN));
         buffer.resize(HEADER_LEN, 0);
-        RecordBatchBuilder { compression, buffer, count: 0, base_timestamp_ms: 0, max_timestamp_ms: 0 }
+        let sequence = BatchSequence::NONE;
+        RecordBatchBuilder {
+            compression,
+            buffer,
+            count: 0,
+            base_timestamp_ms: 0,
+            max_timestamp_ms: 0,
+            sequence,
+        }
     }
 
     /// Adds a record at `timestamp_ms`, in ms since 1970. Nothing changes if it would make the batch too long.
@@ -87,6 +112,14 @@ impl RecordBatchBuilder {
         batch
     }
 
+    /// The batch, in its place among those of an idempotent producer. Else as [`build`](Self::build).
+    pub fn build_sequenced(&mut self, sequence: BatchSequence) -> Bytes {
+        self.sequence = sequence;
+        let batch = self.build();
+        self.sequence = BatchSequence::NONE;
+        batch
+    }
+
     fn seal_in_place(&mut self) -> Bytes {
         let header = self.header(Compression::None);
         let mut batch = self.buffer.split();
@@ -115,9 +148,9 @@ impl RecordBatchBuilder {
             last_offset_delta: self.count - 1,
             base_timestamp_ms: self.base_timestamp_ms,
             max_timestamp_ms: self.max_timestamp_ms,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
+            producer_id: self.sequence.producer_id,
+            producer_epoch: self.sequence.producer_epoch,
+            base_sequence: self.sequence.base_sequence,
             record_count: self.count,
         };
         header.encode()

@@ -228,6 +228,28 @@ fn a_builder_is_used_again_and_again() {
 }
 
 #[test]
+fn a_sequence_is_of_one_batch_alone() {
+    for compression in Compression::ALL {
+        let mut builder = RecordBatchBuilder::new(compression);
+        let sequence = BatchSequence { producer_id: 1 << 40, producer_epoch: 3, base_sequence: 77 };
+        let mut build = |sequence: Option<BatchSequence>| {
+            builder.push(1, None, Some(b"again and again"), &[]).unwrap();
+            match sequence {
+                Some(sequence) => builder.build_sequenced(sequence),
+                None => builder.build(),
+            }
+        };
+        let run = [build(None), build(Some(sequence)), build(None)].concat();
+        let found = validate_batches(&run, &LIMITS).unwrap().into_iter().map(|batch| BatchSequence {
+            producer_id: batch.header.producer_id,
+            producer_epoch: batch.header.producer_epoch,
+            base_sequence: batch.header.base_sequence,
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [BatchSequence::NONE, sequence, BatchSequence::NONE]);
+    }
+}
+
+#[test]
 fn a_record_count_is_no_reason_to_allocate() {
     let mut batch = one_record();
     batch[57..61].copy_from_slice(&i32::MAX.to_be_bytes());

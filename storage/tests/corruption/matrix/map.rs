@@ -34,6 +34,8 @@ pub enum Kind {
     Checkpoint,
     /// The older one.
     OlderCheckpoint,
+    /// Producer states: without them the logs are read.
+    Producers,
     LogStart,
     Identity,
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Kind {
             Kind::Index => "index",
             Kind::Checkpoint => "checkpoint",
             Kind::OlderCheckpoint => "checkpoint, older",
+            Kind::Producers => "producers",
             Kind::LogStart => "log start",
             Kind::Identity => "identity",
         })
@@ -171,6 +174,7 @@ fn draw_file(path: &Path, content: &[u8]) -> MappedFile {
         "seg" => draw_segment(path, content),
         "idx" => (Kind::Index, draw_index(content), Vec::new()),
         "a" | "b" => (Kind::Checkpoint, draw_checkpoint(content), Vec::new()),
+        "producers" => (Kind::Producers, vec![(Part::Body, 0..content.len())], Vec::new()),
         "start" => (Kind::LogStart, vec![(Part::Header, 0..content.len())], Vec::new()),
         "identity" => (Kind::Identity, vec![(Part::Header, 0..content.len())], Vec::new()),
         _ => panic!("{} is no file of a data directory", path.display()),

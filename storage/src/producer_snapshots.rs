@@ -1,0 +1,225 @@
+//! Keeps the producer states of a shard's logs on disk, so that a start reads little to know them again.
+//!
+//! One file a shard beside the checkpoint, replaced whole: when a certain number of bytes was flushed since the last
+//! time, and before segments that a start would have to read are removed or rewritten.
+//!
+//! A state is never ahead of its log. (1) The states are taken, each with the offset where its log ends. (2) All up to
+//! these offsets is flushed. (3) Only then the file takes its name. A batch that the power took is thus in no file,
+//! and is appended when it is sent again. A log whose flush does not come, for it is fenced or its drive hangs, stays
+//! as it was in the file before.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use corrente_protocol::ids::{Offset, ShardId};
+use corrente_runtime::executor::{Queue, spawn_in};
+use corrente_runtime::file;
+use corrente_runtime::sync::Budget;
+use corrente_runtime::timer;
+
+use crate::checkpointer::checkpoint_dir;
+use crate::error::{AtPath, PathError};
+use crate::log::{Log, LogId, LogInner};
+use crate::producer_snapshot::{LogProducers, encode};
+use crate::shard::{Shard, StorageConfig};
+
+/// How long the flushes of all logs are waited for.
+const FLUSH_WAIT: Duration = Duration::from_secs(5);
+
+/// The name of a shard's file.
+pub(crate) fn file_name(generation: u64, shard: ShardId) -> String {
+    format!("{generation:010}-shard-{:04}.producers", shard.0)
+}
+
+/// Generation and shard of such a file, from its name; `None` for names that are not ours.
+pub(crate) fn parse_file_name(name: &str) -> Option<(u64, ShardId)> {
+    let (generation, shard) = name.strip_suffix(".producers")?.split_once("-shard-")?;
+    let (generation, shard) = (generation.parse().ok()?, ShardId(shard.parse().ok()?));
+    (file_name(generation, shard) == name).then_some((generation, shard))
+}
+
+pub(crate) struct ProducerSnapshots {
+    path: PathBuf,
+    generation: u64,
+    shard: ShardId,
+    /// Whose states are taken.
+    logs: RefCell<BTreeMap<LogId, Weak<LogInner>>>,
+    /// What the file says, or will say of logs that are not open.
+    written: RefCell<BTreeMap<LogId, Arc<LogProducers>>>,
+    /// The file says less than there is to say.
+    stale: Cell<bool>,
+    /// Bytes flushed since the file was written.
+    bytes: Cell<u64>,
+    bytes_max: u64,
+    /// Whether a task writes, or is about to.
+    scheduled: Cell<bool>,
+    /// Held while writing.
+    turn: Budget,
+}
+
+impl ProducerSnapshots {
+    pub(crate) fn new(config: &StorageConfig) -> ProducerSnapshots {
+        ProducerSnapshots {
+            path: checkpoint_dir(&config.data_dirs).join(file_name(config.generation, config.shard)),
+            generation: config.generation,
+            shard: config.shard,
+            logs: RefCell::default(),
+            written: RefCell::default(),
+            stale: Cell::new(true),
+            bytes: Cell::new(0),
+            bytes_max: config.checkpoint_bytes,
+            scheduled: Cell::new(false),
+            turn: Budget::new(1),
+        }
+    }
+
+    /// Carries what an earlier file says of a log that is not open, or not yet.
+    pub(crate) fn keep(&self, log: LogId, producers: Arc<LogProducers>) {
+        self.written.borrow_mut().insert(log, producers);
+        self.stale.set(true);
+    }
+
+    /// Takes the states of this log from now on.
+    pub(crate) fn add(&self, log: &Rc<LogInner>) {
+        self.logs.borrow_mut().insert(log.id, Rc::downgrade(log));
+        self.stale.set(true);
+    }
+
+    /// Forgets a log that is no more.
+    pub(crate) fn forget(&self, log: LogId) {
+        self.logs.borrow_mut().remove(&log);
+        self.written.borrow_mut().remove(&log);
+    }
+
+    /// Takes note that so many bytes were flushed; once it is enough of them the file is written.
+    pub(crate) fn note(&self, shard: &Rc<Shard>, bytes: u64) {
+        self.stale.set(true);
+        self.bytes.set(self.bytes.get() + bytes);
+        if self.bytes.get() >= self.bytes_max && !self.scheduled.replace(true) {
+            spawn_in(Queue::Background, run(Rc::downgrade(shard))).detach();
+        }
+    }
+
+    /// Writes the file, unless it says all there is to say.
+    pub(crate) async fn write_if_stale(&self) -> Result<(), PathError> {
+        if self.stale.get() { self.write().await } else { Ok(()) }
+    }
+
+    /// Sees to it that a start will not need what the log holds below `end`, which is flushed: it is about to be
+    /// removed or rewritten. If that fails, duplicates of it will not be told after a start; it is said, and no reason
+    /// to keep the records.
+    pub(crate) async fn cover(&self, log: LogId, end: Offset) {
+        if self.covers(log, end) {
+            return;
+        }
+        if let Err(error) = self.write().await {
+            tracing::warn!(%log, %error, "the producer states could not be written");
+        } else if !self.covers(log, end) {
+            tracing::warn!(%log, "the producer states of the log could not be taken");
+        }
+    }
+
+    fn covers(&self, log: LogId, end: Offset) -> bool {
+        self.written.borrow().get(&log).is_some_and(|producers| producers.end_offset >= end)
+    }
+
+    async fn write(&self) -> Result<(), PathError> {
+        let _turn = self.turn.acquire(1).await;
+        self.bytes.set(0);
+        self.stale.set(false);
+        let mut table = self.written.borrow().clone();
+        for (log, producers) in self.flushed(self.take()).await {
+            table.insert(log, producers);
+        }
+        // Those that were deleted meanwhile.
+        table
+            .retain(|log, _| self.logs.borrow().contains_key(log) || self.written.borrow().contains_key(log));
+        let content =
+            encode(self.generation, self.shard, table.iter().map(|(log, producers)| (log, &**producers)));
+        if let Err(error) = file::write_small(&self.path, content).await {
+            self.stale.set(true);
+            return Err(error).at(&self.path);
+        }
+        self.written.replace(table);
+        Ok(())
+    }
+
+    /// The present states of all logs that take records.
+    fn take(&self) -> Vec<(Rc<LogInner>, Arc<LogProducers>)> {
+        let now_ms = timer::wall_clock_ms();
+        let logs = self.logs.borrow();
+        logs.values()
+            .filter_map(Weak::upgrade)
+            .filter_map(|log| {
+                let mut state = log.state.borrow_mut();
+                if state.fenced.is_some() || state.quarantined.is_some() {
+                    return None;
+                }
+                let end_offset = state.log_end_offset;
+                let written = self.written.borrow().get(&log.id).cloned();
+                let producers = written.filter(|written| written.end_offset == end_offset);
+                let producers = producers.unwrap_or_else(|| {
+                    state.producers.forget_silent(now_ms);
+                    Arc::new(LogProducers { end_offset, state: state.producers.clone() })
+                });
+                drop(state);
+                Some((log, producers))
+            })
+            .collect()
+    }
+
+    /// Those whose logs are flushed as far.
+    async fn flushed(
+        &self,
+        taken: Vec<(Rc<LogInner>, Arc<LogProducers>)>,
+    ) -> Vec<(LogId, Arc<LogProducers>)> {
+        let deadline = timer::now() + FLUSH_WAIT;
+        let mut flushed = Vec::with_capacity(taken.len());
+        for (log, producers) in taken {
+            let id = log.id;
+            let now = timer::now();
+            let left = if now < deadline { deadline - now } else { Duration::ZERO };
+            if let Ok(true) = timer::timeout(left, flushed_to(Log(log), producers.end_offset)).await {
+                flushed.push((id, producers));
+            }
+        }
+        flushed
+    }
+}
+
+async fn flushed_to(log: Log, end: Offset) -> bool {
+    while log.flushed_offset() < end {
+        if log.flushed_past(log.flushed_offset()).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+async fn run(shard: Weak<Shard>) {
+    let Some(shard) = shard.upgrade() else { return };
+    let snapshots = &shard.producers;
+    if let Err(error) = snapshots.write().await {
+        tracing::error!(shard = %shard.config.shard, %error, "the producer states could not be written");
+    }
+    snapshots.scheduled.set(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_are_read_back() {
+        let name = file_name(17, ShardId(3));
+        assert_eq!(name, "0000000017-shard-0003.producers");
+        assert_eq!(parse_file_name(&name), Some((17, ShardId(3))));
+        for strange in ["", "x.producers", "1-shard-2.producers", "0000000017-shard-0003.a"] {
+            assert_eq!(parse_file_name(strange), None, "{strange}");
+        }
+    }
+}
