@@ -6,7 +6,8 @@
 //! A state is never ahead of its log. (1) The states are taken, each with the offset where its log ends. (2) All up to
 //! these offsets is flushed. (3) Only then the file takes its name. A batch that the power took is thus in no file,
 //! and is appended when it is sent again. A log whose flush does not come, for it is fenced or its drive hangs, stays
-//! as it was in the file before.
+//! as it was in the file before. Were it otherwise, a start would still not believe a state that ends beyond its log;
+//! but it would read that log from its beginning.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
