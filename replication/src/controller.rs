@@ -10,8 +10,8 @@ use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 
 use crate::metadata::{
-    BrokerRegistrationRecord, ClusterIdentityRecord, Image, MetadataRecord, Partition, RemoveTopicRecord,
-    Topic, TopicConfigRecord, TopicRecord,
+    BrokerRegistrationRecord, ClusterIdentityRecord, Image, MetadataRecord, Partition, ProducerIdsRecord,
+    RemoveTopicRecord, Topic, TopicConfigRecord, TopicRecord,
 };
 use crate::topic_config::{self, ConfigError, TopicConfig};
 
@@ -61,6 +61,8 @@ pub enum Command {
         /// The id, drawn by the caller.
         cluster: [u8; 16],
     },
+    /// The next [`PRODUCER_ID_BLOCK`] producer ids are given out, to whoever asks (KIP-730).
+    GrantProducerIds,
 }
 
 /// What a broker says of itself.
@@ -108,6 +110,9 @@ impl Default for Limits {
     }
 }
 
+/// How many producer ids are given out at once: most producers are served without a change of metadata.
+pub const PRODUCER_ID_BLOCK: u64 = 1000;
+
 /// The longest advertised host, in bytes.
 pub const HOST_LEN_MAX: usize = 255;
 
@@ -148,6 +153,7 @@ pub fn plan(image: &Image, command: &Command, context: &Context<'_>) -> Result<V
         Command::AddPartitions { name, total } => add_partitions(image, context, name, *total),
         Command::RegisterBroker(registration) => register_broker(image, context, registration),
         Command::IdentifyCluster { cluster } => identify_cluster(image, *cluster),
+        Command::GrantProducerIds => grant_producer_ids(image),
     }
 }
 
@@ -274,6 +280,14 @@ fn identify_cluster(image: &Image, cluster: [u8; 16]) -> Result<Vec<MetadataReco
             Err(Refusal::new(ErrorCode::InvalidRequest, message))
         }
     }
+}
+
+fn grant_producer_ids(image: &Image) -> Result<Vec<MetadataRecord>, Refusal> {
+    let end = image.producer_ids_end() + PRODUCER_ID_BLOCK;
+    if i64::try_from(end).is_err() {
+        return Err(Refusal::new(ErrorCode::Internal, format!("no producer ids are left after {end}")));
+    }
+    Ok(vec![MetadataRecord::ProducerIds(ProducerIdsRecord { end })])
 }
 
 fn valid_name(name: &str) -> Result<TopicName, Refusal> {

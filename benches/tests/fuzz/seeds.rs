@@ -15,8 +15,8 @@ use corrente_protocol::record_batch::{HEADER_LEN, RecordBatchBuilder, stamp};
 use corrente_protocol::wire::{TaggedWriter, Writer};
 use corrente_protocol::{ApiKey, Compression, compression};
 use corrente_replication::metadata::{
-    BrokerRegistrationRecord, ClusterIdentityRecord, MetadataRecord, PartitionRecord, RemoveTopicRecord,
-    TopicConfigRecord, TopicRecord,
+    BrokerRegistrationRecord, ClusterIdentityRecord, MetadataRecord, PartitionRecord, ProducerIdsRecord,
+    RemoveTopicRecord, TopicConfigRecord, TopicRecord,
 };
 use corrente_replication::topic_config::TOPIC_CONFIGS;
 
@@ -329,6 +329,7 @@ fn metadata_records(seeds: &mut Seeds) {
     };
     let log = [
         ("cluster", MetadataRecord::ClusterIdentity(ClusterIdentityRecord { cluster: [0xd4; 16] })),
+        ("producer_ids", MetadataRecord::ProducerIds(ProducerIdsRecord { end: 3000 })),
         ("broker", broker(3)),
         ("topic", topic(id, "orders")),
         ("partition", partition(0, 0)),

@@ -26,12 +26,18 @@ pub struct Delta {
     pub brokers: BTreeSet<NodeId>,
     /// Whether the cluster got its identity.
     pub cluster: bool,
+    /// Whether producer ids were given out.
+    pub producer_ids: bool,
 }
 
 impl Delta {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.topics.is_empty() && self.partitions.is_empty() && self.brokers.is_empty() && !self.cluster
+        self.topics.is_empty()
+            && self.partitions.is_empty()
+            && self.brokers.is_empty()
+            && !self.cluster
+            && !self.producer_ids
     }
 
     /// Adds what happened after `self`; something that came and went leaves no trace.
@@ -44,6 +50,7 @@ impl Delta {
         }
         self.brokers.extend(later.brokers);
         self.cluster |= later.cluster;
+        self.producer_ids |= later.producer_ids;
     }
 
     pub(super) fn topic(&mut self, id: TopicId, change: Change) {

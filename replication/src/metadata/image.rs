@@ -15,7 +15,8 @@ use corrente_protocol::ids::{
 
 use super::delta::{Change, Delta};
 use super::records::{
-    BrokerRegistrationRecord, ClusterIdentityRecord, MetadataRecord, PartitionRecord, TopicRecord,
+    BrokerRegistrationRecord, ClusterIdentityRecord, MetadataRecord, PartitionRecord, ProducerIdsRecord,
+    TopicRecord,
 };
 use crate::topic_config::TopicConfig;
 
@@ -45,6 +46,8 @@ struct State {
     topics: BTreeMap<TopicId, Arc<Topic>>,
     by_name: BTreeMap<TopicName, TopicId>,
     partition_count: u64,
+    /// One past the last producer id that was given out.
+    producer_ids_end: u64,
 }
 
 impl Default for State {
@@ -56,6 +59,7 @@ impl Default for State {
             topics: BTreeMap::new(),
             by_name: BTreeMap::new(),
             partition_count: 0,
+            producer_ids_end: 0,
         }
     }
 }
@@ -178,13 +182,15 @@ impl Image {
         Ok(image)
     }
 
-    /// The fewest records that add up to this image: the identity, brokers, topics by name, each followed
-    /// by its partitions. [`from_snapshot`](Self::from_snapshot) turns them back.
+    /// The fewest records that add up to this image: the identity, producer ids, brokers, topics by name, each
+    /// followed by its partitions. [`from_snapshot`](Self::from_snapshot) turns them back.
     pub fn to_records(&self) -> impl Iterator<Item = MetadataRecord> + '_ {
         let cluster =
             self.cluster().map(|cluster| MetadataRecord::ClusterIdentity(ClusterIdentityRecord { cluster }));
+        let producer_ids = Some(self.producer_ids_end()).filter(|end| *end > 0);
+        let producer_ids = producer_ids.map(|end| MetadataRecord::ProducerIds(ProducerIdsRecord { end }));
         let brokers = self.brokers().map(|broker| MetadataRecord::BrokerRegistration(broker.clone()));
-        cluster.into_iter().chain(brokers).chain(self.topics().flat_map(topic_records))
+        cluster.into_iter().chain(producer_ids).chain(brokers).chain(self.topics().flat_map(topic_records))
     }
 
     /// One past the offset of the last record applied: the offset that the next record has.
@@ -200,6 +206,11 @@ impl Image {
     /// Which cluster this is, once it is known.
     pub fn cluster(&self) -> Option<[u8; 16]> {
         self.state.cluster
+    }
+
+    /// One past the last producer id that was given out.
+    pub fn producer_ids_end(&self) -> u64 {
+        self.state.producer_ids_end
     }
 
     /// The registered brokers, by node id.
@@ -253,7 +264,11 @@ impl Image {
 
     /// Everything that differs from `older`, for a reader that missed the deltas between.
     pub fn delta_since(&self, older: &Image) -> Delta {
-        let mut delta = Delta { cluster: self.cluster() != older.cluster(), ..Delta::default() };
+        let mut delta = Delta {
+            cluster: self.cluster() != older.cluster(),
+            producer_ids: self.producer_ids_end() != older.producer_ids_end(),
+            ..Delta::default()
+        };
         for topic in older.state.topics.values().filter(|topic| self.topic(topic.id).is_none()) {
             remove_topic(topic, &mut delta);
         }

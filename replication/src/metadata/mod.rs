@@ -9,5 +9,5 @@ pub use delta::{Change, Delta};
 pub use image::{ApplyError, Image, Partition, Topic};
 pub use records::{
     BrokerRegistrationRecord, ClusterIdentityRecord, DecodeError, MetadataRecord, PartitionRecord,
-    RECORD_LEN_MAX, RECORD_VERSION, RemoveTopicRecord, TopicConfigRecord, TopicRecord,
+    ProducerIdsRecord, RECORD_LEN_MAX, RECORD_VERSION, RemoveTopicRecord, TopicConfigRecord, TopicRecord,
 };

@@ -36,6 +36,8 @@ pub enum MetadataRecord {
     BrokerRegistration(BrokerRegistrationRecord),
     /// Which cluster this log belongs to; written once.
     ClusterIdentity(ClusterIdentityRecord),
+    /// Producer ids are given out.
+    ProducerIds(ProducerIdsRecord),
 }
 
 /// A topic appears.
@@ -119,6 +121,13 @@ pub struct BrokerRegistrationRecord {
 pub struct ClusterIdentityRecord {
     /// The id, drawn once when the cluster is formatted.
     pub cluster: [u8; 16],
+}
+
+/// Producer ids are given out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerIdsRecord {
+    /// One past the last id that was given out; at most `i64::MAX`.
+    pub end: u64,
 }
 
 /// Why bytes are not a metadata record.
@@ -248,6 +257,7 @@ impl MetadataRecord {
             Self::ClusterIdentity(r) => {
                 wire::Kind::ClusterIdentity(wire::ClusterIdentity { cluster: r.cluster.to_vec() })
             }
+            Self::ProducerIds(r) => wire::Kind::ProducerIds(wire::ProducerIds { end: r.end }),
         }
     }
 
@@ -292,6 +302,7 @@ impl MetadataRecord {
             wire::Kind::ClusterIdentity(r) => Self::ClusterIdentity(ClusterIdentityRecord {
                 cluster: to_id("cluster identity", "cluster", &r.cluster)?,
             }),
+            wire::Kind::ProducerIds(r) => Self::ProducerIds(ProducerIdsRecord { end: r.end }),
         })
     }
 }

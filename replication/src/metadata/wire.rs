@@ -6,7 +6,7 @@
 /// The envelope: exactly one kind.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Envelope {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(super) kind: Option<Kind>,
 }
 
@@ -24,10 +24,12 @@ pub(super) enum Kind {
     BrokerRegistration(BrokerRegistration),
     #[prost(message, tag = "6")]
     ClusterIdentity(ClusterIdentity),
+    #[prost(message, tag = "7")]
+    ProducerIds(ProducerIds),
 }
 
 /// Tags of the envelope that this version knows: those of [`Kind`].
-pub(super) const KNOWN_KINDS: std::ops::RangeInclusive<u64> = 1..=6;
+pub(super) const KNOWN_KINDS: std::ops::RangeInclusive<u64> = 1..=7;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ConfigEntry {
@@ -105,4 +107,10 @@ pub(super) struct BrokerRegistration {
 pub(super) struct ClusterIdentity {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) cluster: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ProducerIds {
+    #[prost(uint64, tag = "1")]
+    pub(super) end: u64,
 }

@@ -63,6 +63,7 @@ fn command(line: &str, words: &[&str]) -> Command {
             data_dirs: vec![[7; 16]],
         }),
         Some("identify") => Command::IdentifyCluster { cluster: [text::number(words[0]); 16] },
+        Some("grant-producer-ids") => Command::GrantProducerIds,
         other => panic!("unknown command {other:?}"),
     }
 }
@@ -90,6 +91,7 @@ fn show(record: &MetadataRecord) -> String {
             r.node, r.incarnation[0], r.broker_epoch, r.host, r.port, r.shards
         ),
         MetadataRecord::ClusterIdentity(r) => format!("cluster {}", r.cluster[0]),
+        MetadataRecord::ProducerIds(r) => format!("producer ids below {}", r.end),
     }
 }
 

@@ -115,6 +115,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
         2 => (name(), configs(), unset).prop_map(|(name, set, unset)| Command::AlterTopic { name, set, unset }),
         2 => (name(), 0u32..9).prop_map(|(name, total)| Command::AddPartitions { name, total }),
         2 => register,
+        1 => Just(Command::GrantProducerIds),
         1 => (0u8..2).prop_map(|id| Command::IdentifyCluster { cluster: [id; 16] }),
     ];
     proptest::collection::vec(one, 0..40)
@@ -127,6 +128,7 @@ fn same_news(told: &Delta, seen: &Delta) {
         assert_eq!(told.partitions.get(id), Some(change), "partition {id}");
     }
     assert_eq!((&told.brokers, told.cluster), (&seen.brokers, seen.cluster));
+    assert_eq!(told.producer_ids, seen.producer_ids);
 }
 
 proptest! {

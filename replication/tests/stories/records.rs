@@ -6,7 +6,7 @@ use corrente_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, TopicId, Topic
 use corrente_replication::fuzz::metadata_record;
 use corrente_replication::metadata::{
     BrokerRegistrationRecord, ClusterIdentityRecord, DecodeError, MetadataRecord, PartitionRecord,
-    RECORD_LEN_MAX, RemoveTopicRecord, TopicConfigRecord, TopicRecord,
+    ProducerIdsRecord, RECORD_LEN_MAX, RemoveTopicRecord, TopicConfigRecord, TopicRecord,
 };
 use proptest::prelude::*;
 
@@ -48,6 +48,7 @@ fn one_of_each() -> Vec<MetadataRecord> {
             data_dirs: vec![[0xc3; 16]],
         }),
         MetadataRecord::ClusterIdentity(ClusterIdentityRecord { cluster: [0xd4; 16] }),
+        MetadataRecord::ProducerIds(ProducerIdsRecord { end: 3000 }),
     ]
 }
 
@@ -112,7 +113,7 @@ proptest! {
 
     #[test]
     fn damaged_records_are_decoded_or_refused(
-        which in 0usize..6,
+        which in 0usize..7,
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {

@@ -11,8 +11,8 @@ use corrente_protocol::ids::{NodeId, Offset, TopicId, TopicName, TopicPartition}
 use super::{Image, Partition, Topic, remove_topic};
 use crate::metadata::delta::{Change, Delta};
 use crate::metadata::records::{
-    BrokerRegistrationRecord, ClusterIdentityRecord, MetadataRecord, PartitionRecord, RemoveTopicRecord,
-    TopicConfigRecord, TopicRecord,
+    BrokerRegistrationRecord, ClusterIdentityRecord, MetadataRecord, PartitionRecord, ProducerIdsRecord,
+    RemoveTopicRecord, TopicConfigRecord, TopicRecord,
 };
 use crate::topic_config::{ConfigError, TopicConfig};
 
@@ -89,6 +89,14 @@ pub enum ApplyError {
         /// The epoch in the record.
         new: u64,
     },
+    /// Producer ids that were given out before.
+    #[error("producer ids go from {have} to {new}")]
+    StaleProducerIds {
+        /// The end in the image.
+        have: u64,
+        /// The end in the record.
+        new: u64,
+    },
     /// A second, different identity.
     #[error("the cluster has an identity already, and the record names another")]
     ClusterIdentity,
@@ -105,6 +113,7 @@ impl Image {
             MetadataRecord::Partition(r) => self.apply_partition(r, &mut delta)?,
             MetadataRecord::BrokerRegistration(r) => self.apply_broker(r, &mut delta)?,
             MetadataRecord::ClusterIdentity(r) => self.apply_cluster(r, &mut delta)?,
+            MetadataRecord::ProducerIds(r) => self.apply_producer_ids(r, &mut delta)?,
         }
         let state = self.state_mut();
         state.end_offset = Offset(state.end_offset.0 + 1);
@@ -224,6 +233,20 @@ impl Image {
         }
         delta.cluster = self.cluster().is_none();
         self.state_mut().cluster = Some(record.cluster);
+        Ok(())
+    }
+
+    fn apply_producer_ids(
+        &mut self,
+        record: &ProducerIdsRecord,
+        delta: &mut Delta,
+    ) -> Result<(), ApplyError> {
+        let (have, new) = (self.producer_ids_end(), record.end);
+        if new <= have || i64::try_from(new).is_err() {
+            return Err(ApplyError::StaleProducerIds { have, new });
+        }
+        self.state_mut().producer_ids_end = new;
+        delta.producer_ids = true;
         Ok(())
     }
 
