@@ -10,6 +10,7 @@
 //! for exists after any crash, and a log without a topic is garbage that the start removes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
 use corrente_protocol::ids::{Offset, ShardId, TopicId, TopicPartition};
 use corrente_protocol::record_batch::{RecordBatch, RecordBatchBuilder, RecordBatches};
-use corrente_replication::controller::{Command, Context, Limits, plan};
+use corrente_replication::controller::{Command, Context, Limits, PRODUCER_ID_BLOCK, plan};
 use corrente_replication::metadata::{Change, Delta, Image, MetadataRecord};
 use corrente_runtime::mailbox::{Receiver, Sender, mailbox};
 use corrente_runtime::random::fill_random;
@@ -48,7 +49,7 @@ pub struct ControllerHandle {
 pub struct Request {
     command: Command,
     validate_only: bool,
-    reply: oneshot::Sender<Result<(), Refusal>>,
+    reply: oneshot::Sender<Result<Image, Refusal>>,
 }
 
 /// The two ends between the shards and the controller.
@@ -63,6 +64,19 @@ impl ControllerHandle {
     /// `Ok` means: flushed, and known to every shard of this node. Dropping the future does not stop
     /// a command that was sent.
     pub async fn execute(&self, command: Command, validate_only: bool) -> Result<(), Refusal> {
+        self.ask(command, validate_only).await.map(|_| ())
+    }
+
+    /// The next block of producer ids, the caller's alone. Dropped before it is ready, or after a crash, a block may
+    /// be given to nobody.
+    pub async fn grant_producer_ids(&self) -> Result<Range<u64>, Refusal> {
+        let image = self.ask(Command::GrantProducerIds, false).await?;
+        let end = image.producer_ids_end();
+        Ok(end - PRODUCER_ID_BLOCK..end)
+    }
+
+    /// The image as the command has left it: no other was decided in between.
+    async fn ask(&self, command: Command, validate_only: bool) -> Result<Image, Refusal> {
         let stopping = || Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
         let (reply, answer) = oneshot::channel();
         let request = Request { command, validate_only, reply };
@@ -93,7 +107,7 @@ impl Controller {
                 Err(refusal) => tracing::debug!(?command, %refusal, "metadata command refused"),
             }
             // The asker may have gone; the command was decided all the same.
-            let _ = reply.send(outcome);
+            let _ = reply.send(outcome.map(|()| self.shard.directory().image.clone()));
         }
     }
 

@@ -23,6 +23,7 @@ pub mod offline;
 mod optional_address;
 mod outbox;
 mod partition;
+mod producer_ids;
 mod reconcile;
 mod report;
 mod shard;

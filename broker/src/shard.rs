@@ -25,6 +25,7 @@ use crate::error::{Refusal, stopped, unknown_partition};
 use crate::listener::Arrival;
 use crate::memory::MemoryBudgets;
 use crate::partition::Partition;
+use crate::producer_ids::ProducerIds;
 use crate::topology::Directory;
 
 /// One core and what it owns.
@@ -43,6 +44,7 @@ pub struct Shard {
     pub connections: Connections,
     /// Where changes of metadata are asked for.
     pub controller: ControllerHandle,
+    producer_ids: ProducerIds,
     directory: RefCell<Arc<Directory>>,
     partitions: RefCell<BTreeMap<TopicPartition, Slot>>,
     peers: Vec<Sender<Message>>,
@@ -117,6 +119,7 @@ impl Shard {
             memory: parts.memory,
             connections: Connections::default(),
             controller: parts.controller,
+            producer_ids: ProducerIds::default(),
             directory: RefCell::new(parts.directory),
             partitions: RefCell::default(),
             peers: parts.peers,
@@ -216,6 +219,11 @@ impl Shard {
         let partitions = self.partitions.borrow();
         let of_topic = partitions.iter().filter(|(id, _)| id.topic == topic);
         of_topic.filter_map(|(_, slot)| slot.serving().ok()).collect()
+    }
+
+    /// An id for a producer, that nobody was ever given.
+    pub async fn new_producer_id(&self) -> Result<i64, Refusal> {
+        self.producer_ids.take(&self.controller).await
     }
 
     /// What Kafka's clients are told to connect to.

@@ -6,6 +6,7 @@
 mod coordinator;
 mod fetch;
 mod fetch_session;
+mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod produce;
@@ -78,6 +79,7 @@ async fn start(shard: &Rc<Shard>, client: &Client, request: Request) -> Result<A
         }),
         ApiKey::CreateTopics => answer(request, move |asked, _| topics::create(shard, asked)),
         ApiKey::DeleteTopics => answer(request, move |asked, _| topics::delete(shard, asked)),
+        ApiKey::InitProducerId => answer(request, move |asked, _| init_producer_id::answer(shard, asked)),
     }
 }
 

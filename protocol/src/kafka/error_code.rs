@@ -41,6 +41,7 @@ kafka_errors! {
     PolicyViolation = 44, "a policy does not allow it";
     OutOfOrderSequenceNumber = 45, "a batch of an idempotent producer does not follow the last one";
     InvalidProducerEpoch = 47, "a batch of an idempotent producer has an earlier epoch";
+    TransactionalIdAuthorizationFailed = 53, "no transactions with this id";
     StorageError = 56, "the disk failed, is full or damaged";
     SaslAuthenticationFailed = 58, "the connection has to authenticate first";
     FetchSessionIdNotFound = 70, "there is no such fetch session";

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes};
 use super::fields::{DecodeError, Fields};
 use super::{
     ApiKey, Message, Reader, Writer, api_versions, create_topics, delete_topics, fetch, find_coordinator,
-    list_offsets, metadata, produce,
+    init_producer_id, list_offsets, metadata, produce,
 };
 use crate::wire;
 
@@ -96,6 +96,7 @@ pub fn fuzz_kafka_request(frame: &[u8]) {
         ApiKey::ApiVersions => api_versions::ApiVersionsRequest::decode(version, body).err(),
         ApiKey::CreateTopics => create_topics::CreateTopicsRequest::decode(version, body).err(),
         ApiKey::DeleteTopics => delete_topics::DeleteTopicsRequest::decode(version, body).err(),
+        ApiKey::InitProducerId => init_producer_id::InitProducerIdRequest::decode(version, body).err(),
     };
 }
 

@@ -13,6 +13,7 @@ pub mod fetch;
 mod fields;
 pub mod find_coordinator;
 mod header;
+pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
@@ -50,6 +51,8 @@ pub enum ApiKey {
     CreateTopics,
     /// Topics go.
     DeleteTopics,
+    /// An id for an idempotent producer.
+    InitProducerId,
 }
 
 /// What is served of one kind of request.
@@ -78,7 +81,7 @@ const fn served(api: ApiKey, oldest: i16, newest: i16, flexible_from: i16) -> Se
 }
 
 /// Everything that is served, by number.
-pub const SERVED: [Served; 8] = [
+pub const SERVED: [Served; 9] = [
     served(ApiKey::Produce, 3, 13, 9),
     served(ApiKey::Fetch, 4, 18, 12),
     served(ApiKey::ListOffsets, 1, 10, 6),
@@ -87,6 +90,7 @@ pub const SERVED: [Served; 8] = [
     served(ApiKey::ApiVersions, 0, 4, 3),
     served(ApiKey::CreateTopics, 2, 7, 5),
     served(ApiKey::DeleteTopics, 1, 6, 4),
+    served(ApiKey::InitProducerId, 0, 5, 2),
 ];
 
 impl ApiKey {
@@ -101,6 +105,7 @@ impl ApiKey {
             ApiKey::ApiVersions => 18,
             ApiKey::CreateTopics => 19,
             ApiKey::DeleteTopics => 20,
+            ApiKey::InitProducerId => 22,
         }
     }
 
@@ -149,7 +154,7 @@ pub trait Message: Default {
 pub fn fuzz_kafka_message(input: &[u8]) {
     let [choice, version, body @ ..] = input else { return };
     let (version, body) = (i16::from(*version), Bytes::copy_from_slice(body));
-    match choice % 16 {
+    match choice % 18 {
         0 => survives::<produce::ProduceRequest>(version, body),
         1 => survives::<produce::ProduceResponse>(version, body),
         2 => survives::<fetch::FetchRequest>(version, body),
@@ -165,7 +170,9 @@ pub fn fuzz_kafka_message(input: &[u8]) {
         12 => survives::<create_topics::CreateTopicsRequest>(version, body),
         13 => survives::<create_topics::CreateTopicsResponse>(version, body),
         14 => survives::<delete_topics::DeleteTopicsRequest>(version, body),
-        _ => survives::<delete_topics::DeleteTopicsResponse>(version, body),
+        15 => survives::<delete_topics::DeleteTopicsResponse>(version, body),
+        16 => survives::<init_producer_id::InitProducerIdRequest>(version, body),
+        _ => survives::<init_producer_id::InitProducerIdResponse>(version, body),
     }
 }
 

@@ -241,6 +241,23 @@ fn topics_survive() {
 }
 
 #[test]
+fn producer_ids_survive() {
+    use init_producer_id::*;
+    let asked = InitProducerIdRequest {
+        transactional_id: text("pay"),
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    assert_survives(&asked);
+    let given = InitProducerIdResponse { throttle_ms: 1, error: 15, producer_id: 1 << 40, producer_epoch: 3 };
+    assert_survives(&given);
+    let body = Bytes::from_static(&[0, 0, 0xea, 0x60, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 0]);
+    let body = [&[0][..], &body].concat();
+    let read = InitProducerIdRequest::decode(4, Bytes::from(body)).unwrap();
+    assert_eq!((read.transactional_id, read.producer_id, read.producer_epoch), (None, 9, 2));
+}
+
+#[test]
 fn batches_are_slices_of_the_body() {
     use produce::*;
     let batches = Bytes::from(vec![1; 5_000]);

@@ -12,6 +12,7 @@ use corrente_protocol::kafka::create_topics::{CreateTopicsRequest, CreateTopicsR
 use corrente_protocol::kafka::delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse, DoomedTopic};
 use corrente_protocol::kafka::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use corrente_protocol::kafka::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+use corrente_protocol::kafka::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use corrente_protocol::kafka::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
@@ -202,6 +203,11 @@ impl Stranger {
                 let topics = vec![DoomedTopic { name: Some(name), ..DoomedTopic::default() }];
                 self.ask_for(version, DeleteTopicsRequest { topics, timeout_ms: 5 }, true).await;
             }
+            ApiKey::InitProducerId => {
+                let transactional_id = (number > 200).then_some(name);
+                let request = InitProducerIdRequest { transactional_id, ..InitProducerIdRequest::default() };
+                self.ask_for(version, request, true).await;
+            }
         }
     }
 }
@@ -216,5 +222,6 @@ fn read(api: ApiKey, version: i16, body: Bytes) -> Result<(), DecodeError> {
         ApiKey::ApiVersions => ApiVersionsResponse::decode(version, body).map(drop),
         ApiKey::CreateTopics => CreateTopicsResponse::decode(version, body).map(drop),
         ApiKey::DeleteTopics => DeleteTopicsResponse::decode(version, body).map(drop),
+        ApiKey::InitProducerId => InitProducerIdResponse::decode(version, body).map(drop),
     }
 }
