@@ -201,3 +201,52 @@ fn a_topic_is_made_for_who_produces_to_it_unless_that_is_off() {
     let topics = String::from_utf8(broker.output(["topic", "list"])).unwrap();
     assert!(topics.contains("made") && !topics.contains("missing"), "{topics}");
 }
+
+#[test]
+fn an_idempotent_producer_writes_once_and_in_order_though_the_broker_is_killed() {
+    const RECORDS: usize = 40_000;
+    let home = scratch();
+    let mut broker = Broker::start_with(home.path(), &KAFKA);
+    broker.output(["topic", "create", "once", "--partitions", "2"]);
+    let (native, kafka) = (broker.address.clone(), broker.kafka.clone().unwrap());
+    let settings = [
+        ("enable.idempotence", "true"),
+        ("batch.num.messages", "20"),
+        ("linger.ms", "1"),
+        ("reconnect.backoff.ms", "10"),
+        ("reconnect.backoff.max.ms", "100"),
+        ("retry.backoff.ms", "10"),
+        ("retry.backoff.max.ms", "100"),
+    ];
+    let producer = producer(&broker, &settings);
+    for n in 0..RECORDS {
+        let value = n.to_string();
+        let mut record = BaseRecord::<(), str>::to("once").payload(&value).partition(i32::from(n % 2 == 1));
+        while let Err((error, again)) = producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
+            producer.poll(Duration::from_millis(10));
+            record = again;
+        }
+        producer.poll(Duration::ZERO);
+        if n % (RECORDS / 5) == RECORDS / 10 {
+            wait_for("something that is not acknowledged", || {
+                producer.poll(Duration::ZERO);
+                (producer.in_flight_count() > 0).then_some(())
+            });
+            broker.kill_9();
+            let flags = ["--listen", &native, "--kafka", &kafka, "--shards", "2"];
+            broker = Broker::start_with(home.path(), &flags);
+        }
+    }
+    producer.flush(PATIENCE).unwrap();
+    for partition in 0..2 {
+        let seen = read(&consumer(&broker, "once", partition, Offset::Beginning), RECORDS / 2);
+        for (n, record) in seen.iter().enumerate() {
+            let sent = 2 * n + usize::try_from(partition).unwrap();
+            assert_eq!(record["value"], sent.to_string(), "offset {n} of partition {partition}");
+        }
+        let offsets = consumer(&broker, "once", partition, Offset::Beginning);
+        let end = offsets.fetch_watermarks("once", partition, PATIENCE).unwrap().1;
+        assert_eq!(usize::try_from(end).unwrap(), RECORDS / 2, "nothing else was appended");
+    }
+}

@@ -77,6 +77,7 @@ entries! {
     api_describe_topic = fuzz_api::<api::DescribeTopicRequest>;
     api_add_partitions = fuzz_api::<api::AddPartitionsRequest>;
     api_delete_records = fuzz_api::<api::DeleteRecordsRequest>;
+    api_init_producer_id = fuzz_api::<api::InitProducerIdRequest>;
     api_error = fuzz_message::<api::ErrorResponse>;
     codec_gzip = |bytes| fuzz_codec(Compression::Gzip, bytes);
     codec_lz4 = |bytes| fuzz_codec(Compression::Lz4, bytes);

@@ -225,6 +225,15 @@ fn bodies() -> Vec<(ApiKey, Vec<u8>, Vec<u8>)> {
             },
         ),
         pair(
+            &InitProducerIdRequest,
+            &InitProducerIdResponse {
+                error: ErrorCode::None,
+                message: None,
+                producer_id: 1234,
+                producer_epoch: 0,
+            },
+        ),
+        pair(
             &AlterTopicRequest {
                 name: "orders".to_owned(),
                 set: vec![config],

@@ -310,6 +310,7 @@ impl Stranger {
             ApiKey::AlterTopic => decoded::<AlterTopicResponse>(body),
             ApiKey::DescribeTopic => decoded::<DescribeTopicResponse>(body),
             ApiKey::AddPartitions => decoded::<AddPartitionsResponse>(body),
+            ApiKey::InitProducerId => decoded::<InitProducerIdResponse>(body),
             api => panic!("{api} is not served, and was answered without an error"),
         }
     }
@@ -373,6 +374,9 @@ impl Stranger {
             ApiKey::DescribeTopic => {
                 let request = DescribeTopicRequest { name };
                 self.ask(api, choices, |writer| request.encode(0, writer)).await;
+            }
+            ApiKey::InitProducerId => {
+                self.ask(api, choices, |writer| InitProducerIdRequest.encode(0, writer)).await;
             }
             _ => {
                 let request = AddPartitionsRequest { name, total: number, validate_only };

@@ -5,6 +5,7 @@
 
 pub mod delete_records;
 pub mod fetch;
+pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
@@ -16,7 +17,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use corrente_protocol::api::{
     AddPartitionsRequest, AlterTopicRequest, ApiKey, CreateTopicRequest, DeleteRecordsRequest,
-    DeleteTopicRequest, DescribeTopicRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, Request,
+    DeleteTopicRequest, DescribeTopicRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, Request,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_runtime::executor::spawn;
@@ -68,6 +70,9 @@ pub async fn start(shard: &Rc<Shard>, connection: &Rc<Connection>, request: nati
         ApiKey::DescribeTopic => answer::<DescribeTopicRequest, _>(shard, call, body, topic::describe).await,
         ApiKey::DeleteRecords => {
             answer::<DeleteRecordsRequest, _>(shard, call, body, delete_records::answer).await
+        }
+        ApiKey::InitProducerId => {
+            answer::<InitProducerIdRequest, _>(shard, call, body, init_producer_id::answer).await
         }
         other => call.refuse(ErrorCode::UnsupportedApi, format!("{other} is not served")).await,
     }

@@ -11,6 +11,7 @@ pub mod delete_topic;
 pub mod describe_topic;
 mod error_response;
 pub mod fetch;
+pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
@@ -35,6 +36,7 @@ pub use describe_topic::{
 };
 pub use error_response::ErrorResponse;
 pub use fetch::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse};
+pub use init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 pub use list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetSpec,
 };
@@ -71,13 +73,15 @@ pub enum ApiKey {
     AddPartitions,
     /// Delete the oldest records of partitions.
     DeleteRecords,
+    /// An id for an idempotent producer.
+    InitProducerId,
     /// A number that this build does not serve.
     Unknown(u16),
 }
 
 impl ApiKey {
     /// Every api this build serves.
-    pub const ALL: [ApiKey; 10] = [
+    pub const ALL: [ApiKey; 11] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -88,6 +92,7 @@ impl ApiKey {
         ApiKey::DescribeTopic,
         ApiKey::AddPartitions,
         ApiKey::DeleteRecords,
+        ApiKey::InitProducerId,
     ];
 
     /// The number on the wire.
@@ -103,6 +108,7 @@ impl ApiKey {
             ApiKey::DescribeTopic => 19,
             ApiKey::AddPartitions => 20,
             ApiKey::DeleteRecords => 21,
+            ApiKey::InitProducerId => 22,
             ApiKey::Unknown(number) => number,
         }
     }
@@ -120,6 +126,7 @@ impl ApiKey {
             19 => ApiKey::DescribeTopic,
             20 => ApiKey::AddPartitions,
             21 => ApiKey::DeleteRecords,
+            22 => ApiKey::InitProducerId,
             _ => ApiKey::Unknown(number),
         }
     }
@@ -137,6 +144,7 @@ impl ApiKey {
             ApiKey::DescribeTopic => "describe_topic",
             ApiKey::AddPartitions => "add_partitions",
             ApiKey::DeleteRecords => "delete_records",
+            ApiKey::InitProducerId => "init_producer_id",
             ApiKey::Unknown(_) => "unknown",
         }
     }
