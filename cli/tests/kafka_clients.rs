@@ -5,6 +5,11 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use common::*;
@@ -249,4 +254,90 @@ fn an_idempotent_producer_writes_once_and_in_order_though_the_broker_is_killed()
         let end = offsets.fetch_watermarks("once", partition, PATIENCE).unwrap().1;
         assert_eq!(usize::try_from(end).unwrap(), RECORDS / 2, "nothing else was appended");
     }
+}
+
+/// Stands before the broker and passes bytes on, but for some answers, which are lost with their connections.
+struct LossyProxy {
+    address: std::net::SocketAddr,
+    /// Where it passes bytes on to.
+    broker: Arc<OnceLock<String>>,
+    /// Answers that are still to be lost: every 30th until then.
+    to_lose: Arc<AtomicUsize>,
+}
+
+impl LossyProxy {
+    fn start(to_lose: usize) -> LossyProxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = LossyProxy {
+            address: listener.local_addr().unwrap(),
+            broker: Arc::default(),
+            to_lose: Arc::new(AtomicUsize::new(to_lose)),
+        };
+        let (broker, to_lose) = (proxy.broker.clone(), proxy.to_lose.clone());
+        // Ends with the process.
+        thread::spawn(move || {
+            let answers = Arc::new(AtomicUsize::new(0));
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(broker.wait()) else { continue };
+                let (mut asks, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut asks, &mut asked);
+                    let _ = asked.shutdown(Shutdown::Both);
+                });
+                let (answers, to_lose) = (answers.clone(), to_lose.clone());
+                thread::spawn(move || pass_answers(server, client, &answers, &to_lose));
+            }
+        });
+        proxy
+    }
+}
+
+fn pass_answers(mut server: TcpStream, mut client: TcpStream, answers: &AtomicUsize, to_lose: &AtomicUsize) {
+    let mut bytes = [0; 64 * 1024];
+    while let Ok(len @ 1..) = server.read(&mut bytes) {
+        let is_next = answers.fetch_add(1, Relaxed) % 30 == 29;
+        let one_less = |left: usize| left.checked_sub(1);
+        if (is_next && to_lose.fetch_update(Relaxed, Relaxed, one_less).is_ok())
+            || client.write_all(&bytes[..len]).is_err()
+        {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn an_idempotent_producer_whose_answers_are_lost_writes_once_and_in_order() {
+    const RECORDS: usize = 20_000;
+    let home = scratch();
+    let proxy = LossyProxy::start(30);
+    let advertised = proxy.address.to_string();
+    let broker = Broker::start_with(home.path(), &[&KAFKA[..], &["--advertise-kafka", &advertised]].concat());
+    proxy.broker.set(broker.kafka.clone().unwrap()).unwrap();
+    let settings = [
+        ("enable.idempotence", "true"),
+        ("batch.num.messages", "10"),
+        ("linger.ms", "1"),
+        ("reconnect.backoff.ms", "10"),
+        ("reconnect.backoff.max.ms", "100"),
+        ("retry.backoff.ms", "10"),
+        ("retry.backoff.max.ms", "100"),
+    ];
+    let producer = producer(&broker, &settings);
+    for n in 0..RECORDS {
+        let value = n.to_string();
+        let mut record = BaseRecord::<(), str>::to("once").payload(&value).partition(0);
+        while let Err((error, again)) = producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
+            producer.poll(Duration::from_millis(10));
+            record = again;
+        }
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(proxy.to_lose.load(Relaxed), 0, "answers that were not lost");
+    let seen = consumed(&broker, "once");
+    let values: Vec<&str> = seen.iter().map(|record| record["value"].as_str().unwrap()).collect();
+    let sent: Vec<String> = (0..RECORDS).map(|n| n.to_string()).collect();
+    assert_eq!(values, sent);
 }
