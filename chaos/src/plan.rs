@@ -100,7 +100,7 @@ impl Plan {
     pub fn header(&self, run: String) -> Header {
         Header {
             run,
-            idempotent: false,
+            idempotent: true,
             in_order: true,
             patient: true,
             stall_ns_max: Some(60_000_000_000),

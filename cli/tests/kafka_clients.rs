@@ -1,7 +1,11 @@
 //! The most used Kafka client, as it is, against the real binary: what it writes the SDK reads, byte for byte, and the
 //! other way round.
 
-#![allow(clippy::disallowed_methods, reason = "stories run beside a real process and write its settings")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "stories run beside a real process, and a proxy before it"
+)]
 
 mod common;
 

@@ -255,6 +255,7 @@ fn topic() -> TopicName {
 
 fn producer_settings() -> ProducerSettings {
     ProducerSettings {
+        idempotent: true,
         topic: topic(),
         durability: Durability::IsrFlushed,
         linger: Duration::ZERO,
@@ -376,6 +377,11 @@ fn plausible_answer(header: &RequestHeader, body: Bytes, choices: &mut Choices<'
         }
         ApiKey::DeleteTopic => DeleteTopicResponse { error: outcome, message: None }.encode(0, writer),
         ApiKey::AlterTopic => AlterTopicResponse { error: outcome, message: None }.encode(0, writer),
+        ApiKey::InitProducerId => {
+            let producer_id = i64::from(choices.u8());
+            InitProducerIdResponse { error: outcome, message: None, producer_id, producer_epoch: 0 }
+                .encode(0, writer)
+        }
         ApiKey::AddPartitions => AddPartitionsResponse { error: outcome, message: None }.encode(0, writer),
         ApiKey::DescribeTopic => DescribeTopicResponse {
             error: outcome,

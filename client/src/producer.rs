@@ -20,7 +20,8 @@ use crate::transport::Link;
 /// Records gather in one batch per partition. A batch leaves at once when nothing of its partition is in flight
 /// (after [`linger`](ProducerBuilder::linger), if that is set), and else when the one before is acknowledged, so
 /// batches grow with the load by themselves. What fails in a way that may pass, such as a broker that restarts, is
-/// tried again until the delivery timeout; a batch whose acknowledgement was lost may be appended twice.
+/// tried again until the delivery timeout, and each batch is appended once however often it was sent, unless
+/// [`idempotent`](ProducerBuilder::idempotent) is off.
 ///
 /// If all clones are dropped without [`close`](Producer::close), what was accepted is still sent as long as a client
 /// or another handle lives; failures then only show in the log.
@@ -51,6 +52,7 @@ pub struct ProducerBuilder {
     max_unacked_bytes: usize,
     delivery_timeout: Duration,
     partitioner: Partitioner,
+    idempotent: bool,
 }
 
 /// Records are never larger than what fits a frame with the rest of a request.
@@ -69,6 +71,7 @@ impl ProducerBuilder {
             max_unacked_bytes: 32 * 1024 * 1024,
             delivery_timeout: Duration::from_secs(120),
             partitioner: Partitioner::Sticky,
+            idempotent: true,
         }
     }
 
@@ -121,6 +124,14 @@ impl ProducerBuilder {
         self
     }
 
+    /// Whether brokers tell batches that are sent again from new ones, by an id of the producer and sequences
+    /// (KIP-98): else one whose acknowledgement was lost may be appended twice. A record that is sent again by the
+    /// application is a new one. Default: true.
+    pub fn idempotent(mut self, idempotent: bool) -> ProducerBuilder {
+        self.idempotent = idempotent;
+        self
+    }
+
     /// Looks the topic up and begins.
     ///
     /// # Errors
@@ -146,6 +157,7 @@ impl ProducerBuilder {
             compression: self.compression,
             delivery_timeout: self.delivery_timeout,
             partitioner: self.partitioner,
+            idempotent: self.idempotent,
             record_bytes_max: RECORD_BYTES_MAX.min(room_max - overhead),
         };
         let partitions =

@@ -14,7 +14,7 @@ mod reader;
 mod retain;
 mod validate;
 
-pub use builder::{BatchSequence, RecordBatchBuilder};
+pub use builder::{BatchSequence, RecordBatchBuilder, UnsealedBatch};
 pub use error::BatchError;
 pub use header::{
     Attributes, HEADER_LEN, Headers, NO_LEADER_EPOCH, RecordBatchHeader, headers, stamp, stamp_append_time,

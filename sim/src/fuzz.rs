@@ -145,6 +145,7 @@ async fn produce() {
     };
     client.call(CallRequest::CreateTopic(create)).await.expect("the topic is created");
     let settings = ProducerSettings {
+        idempotent: true,
         topic: honest(),
         durability: Durability::IsrFlushed,
         linger: Duration::ZERO,

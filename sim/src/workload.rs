@@ -83,7 +83,7 @@ struct Shared {
 impl Workload {
     /// A workload for the broker at this address; nothing is started yet.
     pub fn new(plan: LoadPlan, broker: (String, u16)) -> Workload {
-        let header = Header { in_order: true, patient: true, ..Header::default() };
+        let header = Header { idempotent: true, in_order: true, patient: true, ..Header::default() };
         Workload(Rc::new(Shared {
             topic: TopicName::new(TOPIC).expect("a valid name"),
             broker: (broker.0.into(), broker.1),
@@ -331,6 +331,7 @@ impl Workload {
 
     fn producer_settings(&self, plan: &ProducerPlan) -> ProducerSettings {
         ProducerSettings {
+            idempotent: true,
             topic: self.0.topic.clone(),
             durability: plan.durability,
             linger: plan.linger,

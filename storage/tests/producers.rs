@@ -25,7 +25,7 @@ fn batch_of(producer_id: i64, nth: i32) -> Bytes {
         let key = format!("{producer_id}-{}", n % 2);
         builder.push(1_790_000_000_000, Some(key.as_bytes()), Some(&[7; 100]), &[]).expect("small");
     }
-    builder.build_sequenced(BatchSequence { producer_id, producer_epoch: 0, base_sequence: nth * 10 })
+    builder.finish().seal(BatchSequence { producer_id, producer_epoch: 0, base_sequence: nth * 10 })
 }
 
 async fn try_send(log: &Log, producer_id: i64, nth: i32) -> Result<Appended, AppendError> {

@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use corrente_protocol::compression::Compression;
 use corrente_protocol::frame::Durability;
 use corrente_protocol::ids::{PartitionIndex, TopicName};
 use corrente_protocol::partitioner::partition_for_key;
-use corrente_protocol::record_batch::RecordBatchBuilder;
+use corrente_protocol::record_batch::{RecordBatchBuilder, UnsealedBatch};
 
 use super::completion::{BatchCompletion, BatchReceipt, Share, Ticket};
 use super::time::Micros;
@@ -51,6 +50,8 @@ pub struct ProducerSettings {
     pub delivery_timeout: Duration,
     /// How records without a key are spread.
     pub partitioner: Partitioner,
+    /// Batches carry sequences, so that each is appended once however often it is sent.
+    pub idempotent: bool,
     /// No record may be larger, in bytes of key, value and headers.
     pub record_bytes_max: usize,
 }
@@ -67,11 +68,11 @@ pub struct CloseReport {
     pub first_error: Option<Error>,
 }
 
-/// A batch as it goes on the wire, and who waits for it.
+/// A batch that takes no more records, and who waits for it.
 #[derive(Debug)]
-pub(crate) struct SealedBatch {
+pub(crate) struct FullBatch {
     id: u64,
-    pub(crate) bytes: Bytes,
+    pub(crate) unsealed: UnsealedBatch,
     pub(crate) records: u32,
     /// Room its records hold, in bytes.
     pub(crate) room: usize,
@@ -91,7 +92,7 @@ struct OpenBatch {
 /// One partition's batches, oldest first: `full`, then `open`.
 #[derive(Default)]
 struct Lane {
-    full: VecDeque<SealedBatch>,
+    full: VecDeque<FullBatch>,
     open: Option<OpenBatch>,
     /// The core was told of this lane and has not emptied it since.
     announced: bool,
@@ -294,8 +295,8 @@ impl Accumulator {
         }
     }
 
-    /// The oldest batch of the lane, sealed.
-    pub(crate) fn take(&self, partition: PartitionIndex) -> Option<SealedBatch> {
+    /// The oldest batch of the lane, full or not.
+    pub(crate) fn take(&self, partition: PartitionIndex) -> Option<FullBatch> {
         let open = {
             let mut inner = self.lock();
             let lane = inner.lane(partition)?;
@@ -311,11 +312,11 @@ impl Accumulator {
             inner.leave(&self.settings, partition);
             open?
         };
-        Some(open.seal())
+        Some(open.fill_up())
     }
 
     /// Tells the callers, and counts.
-    pub(crate) fn settle(&self, batch: &SealedBatch, result: Result<BatchReceipt, Error>) {
+    pub(crate) fn settle(&self, batch: &FullBatch, result: Result<BatchReceipt, Error>) {
         {
             let mut inner = self.lock();
             let records = u64::from(batch.records);
@@ -386,7 +387,7 @@ impl Inner {
         let index = PartitionIndex(u32::try_from(partition).expect("partition counts are u32"));
         let room = room_of(record);
         if self.lanes[partition].open.as_ref().is_some_and(|open| !open.fits(settings, room)) {
-            self.seal(settings, index);
+            self.fill_up(settings, index);
         }
         let (next_id, lane) = (&mut self.next_id, &mut self.lanes[partition]);
         let open = lane.open.get_or_insert_with(|| {
@@ -423,7 +424,7 @@ impl Inner {
             self.news.push(index);
         }
         if full {
-            self.seal(settings, index);
+            self.fill_up(settings, index);
         }
         Ok(place)
     }
@@ -444,11 +445,11 @@ impl Inner {
     }
 
     /// Moves the open batch to the full ones. A core that lets it linger is told again.
-    fn seal(&mut self, settings: &ProducerSettings, partition: PartitionIndex) {
+    fn fill_up(&mut self, settings: &ProducerSettings, partition: PartitionIndex) {
         let lane = &mut self.lanes[partition.0 as usize];
         if let Some(open) = lane.open.take() {
             lane.bytes_expected = open.builder.len_estimate();
-            lane.full.push_back(open.seal());
+            lane.full.push_back(open.fill_up());
             if !settings.linger.is_zero() {
                 self.news.push(partition);
             }
@@ -473,10 +474,10 @@ impl OpenBatch {
         self.builder.len_estimate() + room <= settings.batch_bytes
     }
 
-    fn seal(mut self) -> SealedBatch {
-        SealedBatch {
+    fn fill_up(mut self) -> FullBatch {
+        FullBatch {
             id: self.id,
-            bytes: self.builder.build(),
+            unsealed: self.builder.finish(),
             records: self.records,
             room: self.room,
             opened_at: self.opened_at,

@@ -19,6 +19,7 @@ pub(crate) mod completion;
 mod connection;
 pub mod fetch;
 mod hub;
+mod identity;
 pub mod inbox;
 mod metadata;
 mod owner;
@@ -289,6 +290,7 @@ impl Core {
             Owner::Metadata => hub.metadata_answered(now, &answer),
             Owner::Call(id) => self.calls.answered(now, hub, id, &answer),
             Owner::Produce(flight) => self.producers.answered(now, hub, flight, &answer),
+            Owner::Identity(id) => self.producers.identified(now, hub, id, &answer),
             Owner::Offsets(flight) => self.consumers.offsets_answered(now, hub, flight, &answer),
             Owner::Fetch(flight) => self.consumers.fetch_answered(now, hub, flight, &answer),
         }
@@ -310,6 +312,7 @@ impl Core {
                 Owner::Metadata => hub.metadata_failed(now, &to_owner),
                 Owner::Call(id) => self.calls.lost(now, hub, id, to_owner.clone()),
                 Owner::Produce(flight) => self.producers.lost(now, hub, flight, &to_owner),
+                Owner::Identity(id) => self.producers.identity_lost(now, hub, id, &to_owner),
                 Owner::Offsets(flight) => self.consumers.offsets_lost(now, hub, &flight, &to_owner),
                 Owner::Fetch(flight) => self.consumers.fetch_lost(now, hub, &flight, &to_owner),
             }

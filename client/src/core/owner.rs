@@ -1,8 +1,8 @@
 //! Whose request it is: what an answer, or the loss of it, has to be brought back to.
 
-use super::CallId;
 use super::fetch::{FetchFlight, OffsetsFlight};
 use super::produce::ProduceFlight;
+use super::{CallId, ProducerId};
 
 #[derive(Debug)]
 pub(crate) enum Owner {
@@ -12,6 +12,8 @@ pub(crate) enum Owner {
     Call(CallId),
     /// Batches of a producer.
     Produce(ProduceFlight),
+    /// The id of a producer.
+    Identity(ProducerId),
     /// Where a consumer's partitions begin and end.
     Offsets(OffsetsFlight),
     /// Records for a consumer.

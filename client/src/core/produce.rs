@@ -2,20 +2,26 @@
 //!
 //! Order of a partition is kept by having at most one batch of it in flight: the next is chosen only after the answer,
 //! and a batch that has to be tried again stands before everything younger. Batches gather meanwhile. Partitions of
-//! one shard that are ready together share a request.
+//! one shard that are ready together share a request. A batch is sealed, with its sequence, when it is first sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corrente_protocol::api::{ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse};
+use bytes::Bytes;
+use corrente_protocol::api::{
+    InitProducerIdRequest, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
+};
 use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::frame::Durability;
 use corrente_protocol::ids::{PartitionIndex, TopicId};
+use corrente_protocol::record_batch::UnsealedBatch;
 
-use super::accumulator::{Accumulator, ProducerSettings, SealedBatch};
+use super::accumulator::{Accumulator, FullBatch, ProducerSettings};
 use super::completion::BatchReceipt;
 use super::connection::{Answer, ConnectionId, Destination};
 use super::hub::{Hub, decode};
+use super::identity::{Identity, Sequences};
 use super::owner::Owner;
 use super::time::Micros;
 use super::timers::Timer;
@@ -37,7 +43,11 @@ const ATTEMPTS_UNTIL_TOLD: u32 = 7;
 #[derive(Debug)]
 struct Attempt {
     partition: PartitionIndex,
-    batch: SealedBatch,
+    batch: FullBatch,
+    /// As it goes on the wire; empty until it is sealed.
+    bytes: Bytes,
+    /// Under which id it was sealed; -1 without one.
+    producer_id: i64,
     /// How often it was sent.
     attempts: u32,
     maybe_applied: bool,
@@ -51,10 +61,12 @@ struct Lane {
     in_flight: bool,
     again: Option<Attempt>,
     not_before: Micros,
+    sequences: Sequences,
 }
 
 struct Producer {
     accumulator: Arc<Accumulator>,
+    identity: Identity,
     lanes: BTreeMap<PartitionIndex, Lane>,
     /// Partitions with nothing in flight that have, or may have, something to send.
     ready: BTreeSet<PartitionIndex>,
@@ -80,6 +92,7 @@ impl Producers {
         let accumulator = Arc::new(Accumulator::new(settings, partitions, hub.rng.u64(..)));
         let producer = Producer {
             accumulator: Arc::clone(&accumulator),
+            identity: Identity::new(accumulator.settings().idempotent),
             lanes: BTreeMap::new(),
             ready: BTreeSet::new(),
             timer: None,
@@ -160,6 +173,29 @@ impl Producers {
         producer.dirty = true;
     }
 
+    /// A broker gave the producer its id, or none.
+    pub(crate) fn identified(&mut self, now: Micros, hub: &mut Hub, id: ProducerId, answer: &Answer) {
+        let Some(producer) = self.producers.get_mut(&id) else { return };
+        let response = decode::<InitProducerIdRequest>(answer).and_then(|response| match response.error {
+            ErrorCode::None => Ok((response.producer_id, response.producer_epoch)),
+            code => Err(Error::from_code(code, "produce", response.message.as_deref())),
+        });
+        match response {
+            Ok((producer_id, producer_epoch)) => {
+                producer.identity = Identity::Known { producer_id, producer_epoch };
+                producer.dirty = true;
+            }
+            Err(error) => producer.unidentified(now, hub, error),
+        }
+    }
+
+    /// The request for an id was lost.
+    pub(crate) fn identity_lost(&mut self, now: Micros, hub: &mut Hub, id: ProducerId, error: &Error) {
+        if let Some(producer) = self.producers.get_mut(&id) {
+            producer.unidentified(now, hub, error.clone());
+        }
+    }
+
     /// The client ends: everything that is left fails.
     pub(crate) fn close(&mut self, now: Micros, hub: &mut Hub) {
         for (id, mut producer) in std::mem::take(&mut self.producers) {
@@ -182,8 +218,17 @@ impl Producers {
 }
 
 impl Attempt {
-    fn new(partition: PartitionIndex, batch: SealedBatch) -> Attempt {
-        Attempt { partition, batch, attempts: 0, maybe_applied: false, broker: None, last: None }
+    fn new(partition: PartitionIndex, batch: FullBatch) -> Attempt {
+        Attempt {
+            partition,
+            batch,
+            bytes: Bytes::new(),
+            producer_id: -1,
+            attempts: 0,
+            maybe_applied: false,
+            broker: None,
+            last: None,
+        }
     }
 }
 
@@ -204,6 +249,7 @@ impl Producer {
         if let Some(known) = hub.metadata.topic(&self.accumulator.settings().topic) {
             self.accumulator.grow(known.partitions());
         }
+        self.ask_for_identity(now, hub, id);
         let mut requests: BTreeMap<Destination, (ConnectionId, Vec<(TopicId, Attempt)>)> = BTreeMap::new();
         let mut look_again: Option<Micros> = None;
         for partition in self.ready.iter().copied().collect::<Vec<_>>() {
@@ -216,7 +262,8 @@ impl Producer {
                 }
                 Readiness::Send(topic, destination, connection) => {
                     self.ready.remove(&partition);
-                    let Some(attempt) = self.take(partition) else { continue };
+                    let Some(mut attempt) = self.take(partition) else { continue };
+                    self.seal(&mut attempt);
                     let (_, batches) =
                         requests.entry(destination).or_insert_with(|| (connection, Vec::new()));
                     batches.push((topic, attempt));
@@ -262,10 +309,79 @@ impl Producer {
         if now < may_go_at {
             return Readiness::Wait(may_go_at.min(deadline));
         }
+        let is_sealed = lane.again.as_ref().is_some_and(|attempt| !attempt.bytes.is_empty());
+        if !is_sealed && !self.identity.is_settled() {
+            return self.without_identity(now, hub, id, partition, deadline);
+        }
         let Some(route) = hub.route(&topic, partition) else { return Readiness::Stuck(deadline) };
         match hub.ready(now, route.destination) {
             None => Readiness::Stuck(deadline),
             Some(connection) => Readiness::Send(route.topic, route.destination, connection),
+        }
+    }
+
+    /// Asks any broker for an id, if one is needed and it is time.
+    fn ask_for_identity(&mut self, now: Micros, hub: &mut Hub, id: ProducerId) {
+        let Identity::Wanted { failures, not_before } = self.identity else { return };
+        if self.ready.is_empty() {
+            return;
+        }
+        if now < not_before {
+            return self.set_timer(hub, id, not_before);
+        }
+        // Looked at again when something changed.
+        let Some(connection) = hub.ready_any(now) else { return };
+        let (timeout, owner) = (hub.settings.request_timeout, Owner::Identity(id));
+        self.identity = Identity::Asked { failures };
+        let sent = hub.send(now, connection, &InitProducerIdRequest, Durability::Received, timeout, owner);
+        if let Err((too_large, _)) = sent {
+            self.identity = Identity::Refused(too_large.error("produce"));
+        }
+    }
+
+    fn unidentified(&mut self, now: Micros, hub: &mut Hub, error: Error) {
+        self.dirty = true;
+        let failures = match self.identity {
+            Identity::Asked { failures } => failures.saturating_add(1),
+            _ => 1,
+        };
+        self.identity = if error.is_retryable() {
+            tracing::debug!(%error, "no producer id yet");
+            let not_before = now + hub.settings.retry.wait(failures, &mut hub.rng);
+            Identity::Wanted { failures, not_before }
+        } else if error.kind() == ErrorKind::UnsupportedVersion {
+            let cause =
+                format!("the broker gives no producer ids, so idempotence has to be turned off: {error}");
+            Identity::Refused(Error::new(ErrorKind::UnsupportedVersion, "produce", cause))
+        } else {
+            Identity::Refused(error)
+        };
+    }
+
+    /// What becomes of a batch that would need an id: it waits, or fails if there will be none.
+    fn without_identity(
+        &mut self,
+        now: Micros,
+        hub: &mut Hub,
+        id: ProducerId,
+        partition: PartitionIndex,
+        deadline: Micros,
+    ) -> Readiness {
+        let Identity::Refused(error) = &self.identity else { return Readiness::Stuck(deadline) };
+        let error = error.clone();
+        if let Some(attempt) = self.take(partition) {
+            self.settle(now, hub, id, attempt, Err(error));
+        }
+        Readiness::Wait(now)
+    }
+
+    /// Gives a batch that is sent for the first time its place among the producer's batches.
+    fn seal(&mut self, attempt: &mut Attempt) {
+        if attempt.bytes.is_empty() {
+            let lane = self.lanes.get_mut(&attempt.partition).expect("what was taken has a lane");
+            let sequence = self.identity.take_sequence(&mut lane.sequences, attempt.batch.records);
+            attempt.producer_id = sequence.producer_id;
+            attempt.bytes = std::mem::take(&mut attempt.batch.unsealed).seal(sequence);
         }
     }
 
@@ -292,7 +408,7 @@ impl Producer {
         let mut group = Vec::new();
         let mut bytes = 0;
         for (topic, attempt) in batches {
-            let len = attempt.batch.bytes.len();
+            let len = attempt.bytes.len();
             if bytes + len > hub.settings.request_bytes_max && !group.is_empty() {
                 self.send_group(now, hub, id, connection, std::mem::take(&mut group));
                 bytes = 0;
@@ -325,7 +441,7 @@ impl Producer {
                 topic: *topic,
                 partition: attempt.partition,
                 expected_end_offset: None,
-                batches: attempt.batch.bytes.clone(),
+                batches: attempt.bytes.clone(),
             })
             .collect();
         let timeout = timeout.min(hub.settings.request_timeout);
@@ -353,6 +469,9 @@ impl Producer {
         attempt: Attempt,
         outcome: ProducePartitionResponse,
     ) {
+        if outcome.error == ErrorCode::OutOfOrderSequence {
+            return self.out_of_order(now, hub, id, attempt, outcome.message.as_deref());
+        }
         if outcome.error != ErrorCode::None {
             let error = Error::from_code(outcome.error, "produce", outcome.message.as_deref());
             return self.failed(now, hub, id, attempt, error);
@@ -373,6 +492,25 @@ impl Producer {
             durability: outcome.receipt,
         };
         self.settle(now, hub, id, attempt, Ok(receipt));
+    }
+
+    /// The log ends before the batch that was acknowledged last: it was promised less than that it is flushed, and is
+    /// lost. So this one is not in the log either, and goes on under another id.
+    fn out_of_order(
+        &mut self,
+        now: Micros,
+        hub: &mut Hub,
+        id: ProducerId,
+        mut attempt: Attempt,
+        message: Option<&str>,
+    ) {
+        if self.identity.is(attempt.producer_id) {
+            self.identity = Identity::wanted_at(now);
+        }
+        attempt.producer_id = -1;
+        attempt.batch.unsealed = UnsealedBatch::reopen(std::mem::take(&mut attempt.bytes));
+        let error = Error::from_code(ErrorCode::OutOfOrderSequence, "produce", message);
+        self.try_again(now, hub, id, attempt, error);
     }
 
     /// The broker refused the batch, or it cannot be sent: for good, or until later.
@@ -424,6 +562,9 @@ impl Producer {
         attempt: Attempt,
         result: Result<BatchReceipt, Error>,
     ) {
+        if result.is_err() && self.identity.is(attempt.producer_id) {
+            self.identity = Identity::wanted_at(now);
+        }
         let result = result.map_err(|error| self.told_of(&attempt, error, now));
         if let Some(lane) = self.lanes.get_mut(&attempt.partition) {
             lane.in_flight = false;

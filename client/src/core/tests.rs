@@ -2,5 +2,6 @@
 
 mod gaps;
 mod property;
+mod idempotence;
 mod stories;
 mod world;

@@ -14,7 +14,8 @@ use corrente_protocol::hello::ServerHello;
 use corrente_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicName};
 use corrente_protocol::record::RecordView;
 use corrente_protocol::record_batch::{
-    BatchLimits, HEADER_LEN, RecordBatch, RecordBatchBuilder, stamp, stamp_append_time, validate_batches,
+    BatchLimits, HEADER_LEN, RecordBatch, RecordBatchBuilder, RecordBatchHeader, stamp, stamp_append_time,
+    validate_batches,
 };
 
 pub const NODE: NodeId = NodeId(7);
@@ -53,6 +54,10 @@ pub struct Model {
     pub appended: u64,
     /// The time all topics give to what is appended, if they do.
     pub append_time_ms: Option<i64>,
+    /// Producer ids given out.
+    pub producers: i64,
+    /// Errors to answer the next requests for one with.
+    pub refuse_identity: VecDeque<ErrorCode>,
 }
 
 /// A response, or that there is nothing to fetch yet.
@@ -74,6 +79,8 @@ impl Model {
             served: BTreeMap::new(),
             appended: 0,
             append_time_ms: None,
+            producers: 0,
+            refuse_identity: VecDeque::new(),
         }
     }
 
@@ -182,6 +189,13 @@ impl Model {
                 let partitions = request.partitions.iter().map(|asked| self.delete_records(asked)).collect();
                 respond(header, &DeleteRecordsResponse { partitions })
             }
+            ApiKey::InitProducerId => {
+                self.producers += 1;
+                let producer_id = self.producers;
+                let error = self.refuse_identity.pop_front().unwrap_or(ErrorCode::None);
+                let (message, producer_epoch) = (None, 0);
+                respond(header, &InitProducerIdResponse { error, message, producer_id, producer_epoch })
+            }
             api => {
                 let refusal = ErrorResponse {
                     error: ErrorCode::UnsupportedApi,
@@ -258,6 +272,15 @@ impl Model {
         }
         let limits = BatchLimits { batch_bytes_max: 1 << 26 };
         let batches = validate_batches(&request.batches, &limits).expect("the SDK sends valid batches");
+        if let [batch] = &batches[..]
+            && let Some(judged) = log.judge(&batch.header)
+        {
+            match judged {
+                Ok((base, end)) => (response.base_offset, response.end_offset) = (Offset(base), Offset(end)),
+                Err(error) => response.error = error,
+            }
+            return response;
+        }
         response.base_offset = Offset(log.end);
         let mut count = 0;
         for batch in batches {
@@ -363,9 +386,38 @@ impl Model {
 }
 
 impl Log {
+    /// Loses its last batches, as one that was not flushed would.
+    pub fn lose(&mut self, batches: usize) {
+        self.batches.truncate(self.batches.len() - batches);
+        self.end = self.batches.last().map_or(0, |batch| batch.header().end_offset().0);
+    }
+
+    /// Whose batches it holds, and their first sequences.
+    pub fn sequences(&self) -> Vec<(i64, i32)> {
+        let headers = self.batches.iter().map(RecordBatch::header);
+        headers.map(|header| (header.producer_id, header.base_sequence)).collect()
+    }
+
     fn records(&self) -> impl Iterator<Item = RecordView> + '_ {
         let records = self.batches.iter().flat_map(|batch| batch.records(1 << 26).expect("records"));
         records.map(|record| record.expect("a record")).filter(|record| record.offset.0 >= self.start)
+    }
+
+    /// Where a batch of an idempotent producer stands already, or why it cannot: by all that the log holds of it.
+    fn judge(&self, new: &RecordBatchHeader) -> Option<Result<(u64, u64), ErrorCode>> {
+        let of_producer = || {
+            let headers = self.batches.iter().map(RecordBatch::header);
+            headers.filter(|old| old.producer_id == new.producer_id)
+        };
+        if new.producer_id < 0 {
+            return None;
+        }
+        if let Some(same) = of_producer().find(|old| old.base_sequence == new.base_sequence) {
+            return Some(Ok((same.base_offset.0, same.end_offset().0)));
+        }
+        let last = of_producer().last()?;
+        let follows = last.base_sequence.wrapping_add(last.record_count) & i32::MAX == new.base_sequence;
+        (!follows).then_some(Err(ErrorCode::OutOfOrderSequence))
     }
 
     fn find(&self, spec: OffsetSpec) -> (u64, i64) {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::header::seal;
+use super::header::{put_sequence, seal};
 use super::{Attributes, HEADER_LEN, NO_LEADER_EPOCH, RecordBatchHeader};
 use crate::compression::{Compression, compress};
 use crate::ids::Offset;
@@ -24,6 +24,25 @@ impl BatchSequence {
     pub const NONE: BatchSequence = BatchSequence { producer_id: -1, producer_epoch: -1, base_sequence: -1 };
 }
 
+/// A batch with all its records and without its place among a producer's batches, nor a checksum.
+#[derive(Debug, Default)]
+pub struct UnsealedBatch(BytesMut);
+
+impl UnsealedBatch {
+    /// The batch, at its place: [`BatchSequence::NONE`] if it has none.
+    pub fn seal(self, sequence: BatchSequence) -> Bytes {
+        let UnsealedBatch(mut batch) = self;
+        put_sequence(&mut batch, sequence);
+        seal(&mut batch);
+        batch.freeze()
+    }
+
+    /// Opens a batch that was sealed here, to give it another place. Copied only if somebody else holds it too.
+    pub fn reopen(batch: Bytes) -> UnsealedBatch {
+        UnsealedBatch(batch.try_into_mut().unwrap_or_else(|batch| BytesMut::from(&batch[..])))
+    }
+}
+
 /// Collects records and turns them into one batch.
 ///
 /// Records are written once, right behind the room for the header; without compression that very buffer becomes the
@@ -36,7 +55,6 @@ pub struct RecordBatchBuilder {
     count: i32,
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
-    sequence: BatchSequence,
 }
 
 impl RecordBatchBuilder {
@@ -49,15 +67,7 @@ impl RecordBatchBuilder {
     pub fn with_capacity(compression: Compression, capacity: usize) -> RecordBatchBuilder {
         let mut buffer = BytesMut::with_capacity(capacity.max(HEADER_LEN));
         buffer.resize(HEADER_LEN, 0);
-        let sequence = BatchSequence::NONE;
-        RecordBatchBuilder {
-            compression,
-            buffer,
-            count: 0,
-            base_timestamp_ms: 0,
-            max_timestamp_ms: 0,
-            sequence,
-        }
+        RecordBatchBuilder { compression, buffer, count: 0, base_timestamp_ms: 0, max_timestamp_ms: 0 }
     }
 
     /// Adds a record at `timestamp_ms`, in ms since 1970. Nothing changes if it would make the batch too long.
@@ -102,39 +112,34 @@ impl RecordBatchBuilder {
     ///
     /// If there is no record: a batch has at least one.
     pub fn build(&mut self) -> Bytes {
+        self.finish().seal(BatchSequence::NONE)
+    }
+
+    /// As [`build`](Self::build), but for the place among a producer's batches and the checksum.
+    ///
+    /// # Panics
+    ///
+    /// If there is no record.
+    pub fn finish(&mut self) -> UnsealedBatch {
         assert!(!self.is_empty(), "a record batch has at least one record");
         let batch = match compress(self.compression, &self.buffer[HEADER_LEN..]) {
-            Some(compressed) => self.seal_copy(&compressed),
-            None => self.seal_in_place(),
+            Some(compressed) => {
+                let mut batch = BytesMut::with_capacity(HEADER_LEN + compressed.len());
+                batch.extend_from_slice(&self.header(self.compression));
+                batch.extend_from_slice(&compressed);
+                self.buffer.clear();
+                batch
+            }
+            None => {
+                let header = self.header(Compression::None);
+                let mut batch = self.buffer.split();
+                batch[..HEADER_LEN].copy_from_slice(&header);
+                batch
+            }
         };
         self.buffer.resize(HEADER_LEN, 0);
         self.count = 0;
-        batch
-    }
-
-    /// The batch, in its place among those of an idempotent producer. Else as [`build`](Self::build).
-    pub fn build_sequenced(&mut self, sequence: BatchSequence) -> Bytes {
-        self.sequence = sequence;
-        let batch = self.build();
-        self.sequence = BatchSequence::NONE;
-        batch
-    }
-
-    fn seal_in_place(&mut self) -> Bytes {
-        let header = self.header(Compression::None);
-        let mut batch = self.buffer.split();
-        batch[..HEADER_LEN].copy_from_slice(&header);
-        seal(&mut batch);
-        batch.freeze()
-    }
-
-    fn seal_copy(&mut self, compressed: &[u8]) -> Bytes {
-        let mut batch = BytesMut::with_capacity(HEADER_LEN + compressed.len());
-        batch.extend_from_slice(&self.header(self.compression));
-        batch.extend_from_slice(compressed);
-        seal(&mut batch);
-        self.buffer.clear();
-        batch.freeze()
+        UnsealedBatch(batch)
     }
 
     /// All but length and checksum.
@@ -148,9 +153,9 @@ impl RecordBatchBuilder {
             last_offset_delta: self.count - 1,
             base_timestamp_ms: self.base_timestamp_ms,
             max_timestamp_ms: self.max_timestamp_ms,
-            producer_id: self.sequence.producer_id,
-            producer_epoch: self.sequence.producer_epoch,
-            base_sequence: self.sequence.base_sequence,
+            producer_id: BatchSequence::NONE.producer_id,
+            producer_epoch: BatchSequence::NONE.producer_epoch,
+            base_sequence: BatchSequence::NONE.base_sequence,
             record_count: self.count,
         };
         header.encode()

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Buf;
 
-use super::BatchError;
+use super::{BatchError, BatchSequence};
 use crate::compression::Compression;
 use crate::ids::{LeaderEpoch, Offset};
 
@@ -145,9 +145,8 @@ impl RecordBatchHeader {
         bytes[23..27].copy_from_slice(&self.last_offset_delta.to_be_bytes());
         bytes[27..35].copy_from_slice(&self.base_timestamp_ms.to_be_bytes());
         bytes[MAX_TIMESTAMP].copy_from_slice(&self.max_timestamp_ms.to_be_bytes());
-        bytes[43..51].copy_from_slice(&self.producer_id.to_be_bytes());
-        bytes[51..53].copy_from_slice(&self.producer_epoch.to_be_bytes());
-        bytes[53..57].copy_from_slice(&self.base_sequence.to_be_bytes());
+        let &RecordBatchHeader { producer_id, producer_epoch, base_sequence, .. } = self;
+        put_sequence(&mut bytes, BatchSequence { producer_id, producer_epoch, base_sequence });
         bytes[57..61].copy_from_slice(&self.record_count.to_be_bytes());
         bytes
     }
@@ -235,6 +234,13 @@ pub fn stamp_append_time(batch: &mut [u8], timestamp_ms: i64) {
 #[inline]
 pub(super) fn compute_crc(batch: &[u8]) -> u32 {
     crc32c::crc32c(&batch[CRC.end..])
+}
+
+/// Gives a batch its place among those of a producer. The checksum is to be computed anew.
+pub(super) fn put_sequence(batch: &mut [u8], sequence: BatchSequence) {
+    batch[43..51].copy_from_slice(&sequence.producer_id.to_be_bytes());
+    batch[51..53].copy_from_slice(&sequence.producer_epoch.to_be_bytes());
+    batch[53..57].copy_from_slice(&sequence.base_sequence.to_be_bytes());
 }
 
 /// Makes length, magic and checksum right, whatever the rest is.

@@ -235,7 +235,7 @@ fn a_sequence_is_of_one_batch_alone() {
         let mut build = |sequence: Option<BatchSequence>| {
             builder.push(1, None, Some(b"again and again"), &[]).unwrap();
             match sequence {
-                Some(sequence) => builder.build_sequenced(sequence),
+                Some(sequence) => builder.finish().seal(sequence),
                 None => builder.build(),
             }
         };

@@ -19,7 +19,7 @@ use super::world::{World, peek, topic};
 use crate::Record;
 use crate::error::ErrorKind;
 
-fn push(world: &mut World, accumulator: &Accumulator, text: &str, partition: u32) -> Ticket {
+pub(super) fn push(world: &mut World, accumulator: &Accumulator, text: &str, partition: u32) -> Ticket {
     let now = world.now;
     let record = Record::value(text.to_owned()).partition(partition);
     let pushed = accumulator.push(&record, 5, || now).expect("accepted");
@@ -29,7 +29,7 @@ fn push(world: &mut World, accumulator: &Accumulator, text: &str, partition: u32
     pushed.ticket
 }
 
-fn values(world: &World, partition: u32) -> Vec<String> {
+pub(super) fn values(world: &World, partition: u32) -> Vec<String> {
     let records = world.model.records("t", partition);
     records
         .iter()
@@ -37,7 +37,7 @@ fn values(world: &World, partition: u32) -> Vec<String> {
         .collect()
 }
 
-fn is_produce(header: &RequestHeader) -> bool {
+pub(super) fn is_produce(header: &RequestHeader) -> bool {
     header.api == ApiKey::Produce
 }
 

@@ -59,6 +59,7 @@ impl World {
 
     pub fn producer(&mut self, change: impl FnOnce(&mut ProducerSettings)) -> Arc<Accumulator> {
         let mut settings = ProducerSettings {
+            idempotent: true,
             topic: topic(),
             durability: Durability::IsrFlushed,
             linger: Duration::ZERO,

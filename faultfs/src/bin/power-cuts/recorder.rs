@@ -21,7 +21,7 @@ impl Recorder {
     pub fn new(run: String) -> Result<Recorder> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).context("a clock before 1970")?;
         let epoch_ms = i64::try_from(wall.as_millis())? - i64::try_from(now_ns() / 1_000_000)?;
-        let header = Header { run, epoch_ms, in_order: true, ..Header::default() };
+        let header = Header { run, epoch_ms, idempotent: true, in_order: true, ..Header::default() };
         Ok(Recorder { state: Mutex::new(Recording::new(History::new(header))), epoch_ms })
     }
 
