@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corrente_protocol::api::{
-    InitProducerIdRequest, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
+    InitProducerIdRequest, InitProducerIdResponse, ProducePartition, ProducePartitionResponse,
+    ProduceRequest, ProduceResponse,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
@@ -176,13 +177,9 @@ impl Producers {
     /// A broker gave the producer its id, or none.
     pub(crate) fn identified(&mut self, now: Micros, hub: &mut Hub, id: ProducerId, answer: &Answer) {
         let Some(producer) = self.producers.get_mut(&id) else { return };
-        let response = decode::<InitProducerIdRequest>(answer).and_then(|response| match response.error {
-            ErrorCode::None => Ok((response.producer_id, response.producer_epoch)),
-            code => Err(Error::from_code(code, "produce", response.message.as_deref())),
-        });
-        match response {
-            Ok((producer_id, producer_epoch)) => {
-                producer.identity = Identity::Known { producer_id, producer_epoch };
+        match decode::<InitProducerIdRequest>(answer).and_then(known) {
+            Ok(identity) => {
+                producer.identity = identity;
                 producer.dirty = true;
             }
             Err(error) => producer.unidentified(now, hub, error),
@@ -594,6 +591,19 @@ impl Producer {
             }
         }
     }
+}
+
+/// The identity that was given. One without sequences would give up, unsaid, what the producer promises.
+fn known(response: InitProducerIdResponse) -> Result<Identity, Error> {
+    let InitProducerIdResponse { error, message, producer_id, producer_epoch } = response;
+    if error != ErrorCode::None {
+        return Err(Error::from_code(error, "produce", message.as_deref()));
+    }
+    if producer_id < 0 || producer_epoch < 0 {
+        let cause = format!("the broker gave {producer_id} as producer id, with epoch {producer_epoch}");
+        return Err(Error::new(ErrorKind::Corrupt, "produce", cause));
+    }
+    Ok(Identity::Known { producer_id, producer_epoch })
 }
 
 /// The outcomes, if they are those of the batches that were sent.

@@ -148,3 +148,29 @@ fn a_broker_that_gives_no_ids_is_told_of() {
     assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
     assert!(error.to_string().contains("idempotence has to be turned off"), "{error}");
 }
+
+#[test]
+fn a_batch_of_an_earlier_epoch_fails_and_the_producer_is_another() {
+    let mut world = World::new(1, 1, 1);
+    let producer = world.producer(|_| {});
+    world.model.refuse_produce.push_back(ErrorCode::InvalidProducerEpoch);
+    let mut fenced = push(&mut world, &producer, "fenced", 0);
+    world.settle();
+    let error = peek(&mut fenced).expect("settled").expect_err("fenced");
+    assert_eq!(error.broker_code(), Some(ErrorCode::InvalidProducerEpoch));
+    assert!(!error.is_retryable());
+    drop(push(&mut world, &producer, "next", 0));
+    patience(&mut world);
+    assert_eq!(sequences(&world), [(2, 0)]);
+}
+
+#[test]
+fn an_id_that_is_none_is_not_taken_for_one() {
+    let mut world = World::new(1, 1, 1);
+    world.model.producers = -2;
+    let producer = world.producer(|_| {});
+    let mut ticket = push(&mut world, &producer, "a", 0);
+    patience(&mut world);
+    assert_eq!(peek(&mut ticket).expect("settled").expect_err("no id").kind(), ErrorKind::Corrupt);
+    assert!(values(&world, 0).is_empty(), "nothing is sent that could be appended twice");
+}
