@@ -34,7 +34,7 @@
 //! * A [`Ticket`] resolves to a receipt only when the broker has reached the durability that was asked for; the default
 //!   is [`Durability::IsrFlushed`].
 //! * Records of one partition are appended in the order they were sent. A batch whose acknowledgement was lost is sent
-//!   again and may then stand twice.
+//!   again and still appended once, unless [`idempotent`](ProducerBuilder::idempotent) is off.
 //! * Checksums of fetched batches are verified before any record is handed out.
 //! * Every method says whether it is safe to cancel.
 //!
