@@ -132,21 +132,24 @@ impl ProducerSnapshots {
         let _turn = self.turn.acquire(1).await;
         self.bytes.set(0);
         self.stale.set(false);
-        let mut table = self.written.borrow().clone();
-        for (log, producers) in self.flushed(self.take()).await {
-            table.insert(log, producers);
-        }
-        // Those that were deleted meanwhile.
-        table
-            .retain(|log, _| self.logs.borrow().contains_key(log) || self.written.borrow().contains_key(log));
-        let content =
-            encode(self.generation, self.shard, table.iter().map(|(log, producers)| (log, &**producers)));
+        let flushed = self.flushed(self.take()).await;
+        let content = {
+            let mut table = self.written.borrow().clone();
+            table.extend(self.still_open(&flushed));
+            encode(self.generation, self.shard, table.iter().map(|(log, producers)| (log, &**producers)))
+        };
         if let Err(error) = file::write_small(&self.path, content).await {
             self.stale.set(true);
             return Err(error).at(&self.path);
         }
-        self.written.replace(table);
+        self.written.borrow_mut().extend(self.still_open(&flushed));
         Ok(())
+    }
+
+    /// Those whose logs were not deleted meanwhile.
+    fn still_open(&self, taken: &[(LogId, Arc<LogProducers>)]) -> Vec<(LogId, Arc<LogProducers>)> {
+        let logs = self.logs.borrow();
+        taken.iter().filter(|(log, _)| logs.contains_key(log)).cloned().collect()
     }
 
     /// The present states of all logs that take records.
