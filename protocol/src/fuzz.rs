@@ -33,6 +33,7 @@ pub const ENTRIES: &[Entry] = &[
     ("api_describe_topic", api_describe_topic),
     ("api_add_partitions", api_add_partitions),
     ("api_delete_records", api_delete_records),
+    ("api_init_producer_id", api_init_producer_id),
     ("api_error", api_error),
     ("batch_header", batch_header),
     ("batch_records", batch_records),

@@ -263,7 +263,7 @@ async fn read_checkpoints(dir: &Path) -> Result<Checkpoints, OpenError> {
         tracing::warn!(path = %path.display(), %fault, "a checkpoint file is not used");
     }
     for (path, fault) in &checkpoints.faulty_producers {
-        tracing::warn!(path = %path.display(), %fault, "producer states are not used: the logs are read from their starts");
+        tracing::warn!(path = %path.display(), %fault, "producer states are not used: all of the logs is read");
     }
     for path in &checkpoints.cut {
         tracing::warn!(path = %path.display(), "a checkpoint file is damaged: what its end said is found by scanning");

@@ -7,8 +7,8 @@ use std::path::Path;
 use bytes::Bytes;
 use corrente_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicName};
 use corrente_protocol::kafka::{
-    self, api_versions, create_topics, delete_topics, fetch, find_coordinator, list_offsets, metadata,
-    produce,
+    self, api_versions, create_topics, delete_topics, fetch, find_coordinator, init_producer_id,
+    list_offsets, metadata, produce,
 };
 use corrente_protocol::record::Header;
 use corrente_protocol::record_batch::{HEADER_LEN, RecordBatchBuilder, stamp};
@@ -273,6 +273,7 @@ fn kafka(seeds: &mut Seeds) {
     put_kafka(seeds, 12, create_topics::CreateTopicsRequest { topics: vec![new], ..Default::default() });
     let doomed = delete_topics::DoomedTopic { name: Some(name()), id };
     put_kafka(seeds, 14, delete_topics::DeleteTopicsRequest { topics: vec![doomed], timeout_ms: 5 });
+    put_kafka(seeds, 16, init_producer_id::InitProducerIdRequest::default());
 }
 
 fn put_kafka<M: kafka::Message>(seeds: &mut Seeds, choice: u8, message: M) {

@@ -25,7 +25,7 @@ pub(crate) async fn rebuild(log: &Log, written: Option<&LogProducers>) {
             Ok(chunks) => chunks,
             Err(error) => {
                 // Producers that are not known may go on with any sequence.
-                tracing::warn!(log = %log.id(), %error, "batches sent before this start and again after it are not told");
+                tracing::warn!(log = %log.id(), %error, "batches that are sent again are not told");
                 known.state = ProducerState::default();
                 break;
             }
