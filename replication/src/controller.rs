@@ -283,9 +283,12 @@ fn identify_cluster(image: &Image, cluster: [u8; 16]) -> Result<Vec<MetadataReco
 }
 
 fn grant_producer_ids(image: &Image) -> Result<Vec<MetadataRecord>, Refusal> {
-    let end = image.producer_ids_end() + PRODUCER_ID_BLOCK;
+    let have = image.producer_ids_end();
+    let end = have + PRODUCER_ID_BLOCK;
     if i64::try_from(end).is_err() {
-        return Err(Refusal::new(ErrorCode::Internal, format!("no producer ids are left after {end}")));
+        let message =
+            format!("{have} producer ids are given out, another {PRODUCER_ID_BLOCK} would pass {}", i64::MAX);
+        return Err(Refusal::new(ErrorCode::Internal, message));
     }
     Ok(vec![MetadataRecord::ProducerIds(ProducerIdsRecord { end })])
 }

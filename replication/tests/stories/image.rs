@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::{
     LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicName, TopicPartition,
 };
-use corrente_replication::controller::{BrokerRegistration, Command, Context, Limits, plan};
+use corrente_replication::controller::{
+    BrokerRegistration, Command, Context, Limits, PRODUCER_ID_BLOCK, plan,
+};
 use corrente_replication::metadata::{
-    ApplyError, Change, Delta, Image, MetadataRecord, PartitionRecord, TopicRecord,
+    ApplyError, Change, Delta, Image, MetadataRecord, PartitionRecord, ProducerIdsRecord, TopicRecord,
 };
 use proptest::prelude::*;
 
@@ -82,6 +85,26 @@ fn a_clone_is_a_snapshot() {
     let added = TopicPartition { topic: TopicId([1; 16]), partition: PartitionIndex(1) };
     assert_eq!(delta.partitions, BTreeMap::from([(added, Change::Appeared)]));
     assert_eq!(image.delta_since(&snapshot), delta);
+}
+
+#[test]
+fn producer_ids_only_grow_and_end() {
+    let last = i64::MAX.unsigned_abs();
+    let ids = |end| MetadataRecord::ProducerIds(ProducerIdsRecord { end });
+    let mut image = Image::new();
+    image.apply(&ids(1000)).expect("fits");
+    for end in [0, 999, 1000, last + 1] {
+        assert_eq!(image.apply(&ids(end)), Err(ApplyError::StaleProducerIds { have: 1000, new: end }));
+    }
+    assert_eq!((image.producer_ids_end(), image.version()), (1000, Some(Offset(0))));
+
+    let context = Context { nodes: &[], topic_id: TopicId([0; 16]), limits: Limits::default() };
+    image.apply(&ids(last - PRODUCER_ID_BLOCK)).expect("fits");
+    assert_eq!(plan(&image, &Command::GrantProducerIds, &context), Ok(vec![ids(last)]));
+    image.apply(&ids(last - PRODUCER_ID_BLOCK + 1)).expect("fits");
+    let refusal =
+        plan(&image, &Command::GrantProducerIds, &context).expect_err("the last ids do not fill a block");
+    assert_eq!(refusal.code, ErrorCode::Internal);
 }
 
 fn commands() -> impl Strategy<Value = Vec<Command>> {
