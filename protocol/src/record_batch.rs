@@ -12,9 +12,10 @@ mod header;
 mod keys;
 mod reader;
 mod retain;
+mod sequence;
 mod validate;
 
-pub use builder::{BatchSequence, RecordBatchBuilder, UnsealedBatch};
+pub use builder::{RecordBatchBuilder, UnsealedBatch};
 pub use error::BatchError;
 pub use header::{
     Attributes, HEADER_LEN, Headers, NO_LEADER_EPOCH, RecordBatchHeader, headers, stamp, stamp_append_time,
@@ -22,6 +23,7 @@ pub use header::{
 pub use keys::{KeyError, check_keys};
 pub use reader::{RecordBatch, RecordBatches, Records};
 pub use retain::{RetainError, Retained, empty_batch, retain};
+pub use sequence::{BatchSequence, sequence_after};
 pub use validate::{BatchLimits, ValidBatch, validate_batches};
 
 #[doc(hidden)]

@@ -33,17 +33,25 @@ pub(crate) fn checkpoint_dir(data_dirs: &[PathBuf]) -> PathBuf {
 
 /// The name of one of a shard's two files.
 pub(crate) fn file_name(generation: u64, shard: ShardId, side: Side) -> String {
-    format!("{generation:010}-shard-{:04}.{}", shard.0, side.letter())
+    format!("{}.{}", file_stem(generation, shard), side.letter())
+}
+
+/// What the names of all files of a shard in the checkpoints' directory begin with.
+pub(crate) fn file_stem(generation: u64, shard: ShardId) -> String {
+    format!("{generation:010}-shard-{:04}", shard.0)
 }
 
 /// Generation and shard of a checkpoint file, from its name; `None` for names that are not ours.
 pub(crate) fn parse_file_name(name: &str) -> Option<(u64, ShardId)> {
     let (stem, side) = name.split_once('.')?;
+    parse_file_stem(stem).filter(|_| matches!(side, "a" | "b"))
+}
+
+/// Reads it back as we write it, and in no other spelling.
+pub(crate) fn parse_file_stem(stem: &str) -> Option<(u64, ShardId)> {
     let (generation, shard) = stem.split_once("-shard-")?;
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let ours = matches!(side, "a" | "b") && digits(generation) && digits(shard);
-    ours.then_some(())?;
-    Some((generation.parse().ok()?, ShardId(shard.parse().ok()?)))
+    let (generation, shard) = (generation.parse().ok()?, ShardId(shard.parse().ok()?));
+    (file_stem(generation, shard) == stem).then_some((generation, shard))
 }
 
 /// Which of the two files.

@@ -13,7 +13,7 @@ use crate::checkpoint::{CheckpointEntry, CheckpointFault, CheckpointFile};
 use crate::checkpointer::parse_file_name;
 use crate::error::{AtPath, PathError};
 use crate::log::LogId;
-use crate::producer_snapshot::{self, LogProducers, SnapshotFault};
+use crate::producer_snapshot::{self, LogProducers, ProducerSnapshot, SnapshotFault};
 use crate::producer_snapshots;
 
 /// The largest checkpoint file read: some ten million logs.
@@ -48,22 +48,14 @@ impl Checkpoints {
     pub(crate) async fn read(dir: &Path) -> Result<Checkpoints, PathError> {
         let mut checkpoints = Checkpoints::default();
         let mut newest: BTreeMap<LogId, ((u64, u64), CheckpointEntry, ShardId)> = BTreeMap::new();
-        let mut producers: BTreeMap<LogId, (u64, LogProducers)> = BTreeMap::new();
+        let mut snapshots: Vec<ProducerSnapshot> = Vec::new();
         for entry in file::read_dir(dir).await.at(dir)? {
             let path = dir.join(&entry.name);
             if let Some((named, _)) = producer_snapshots::parse_file_name(&entry.name) {
                 checkpoints.generation = checkpoints.generation.max(named);
                 let content = file::read_small(&path, CHECKPOINT_LEN_MAX).await.at(&path)?;
                 match producer_snapshot::decode(&content) {
-                    Ok(snapshot) => {
-                        checkpoints.generation = checkpoints.generation.max(snapshot.generation);
-                        for (log, states) in snapshot.logs {
-                            let known = producers.get(&log).map(|(generation, _)| *generation);
-                            if known.is_none_or(|known| known <= snapshot.generation) {
-                                producers.insert(log, (snapshot.generation, states));
-                            }
-                        }
-                    }
+                    Ok(snapshot) => snapshots.push(snapshot),
                     Err(fault) => checkpoints.faulty_producers.push((path, fault)),
                 }
                 continue;
@@ -94,8 +86,10 @@ impl Checkpoints {
         }
         let entries = newest.into_iter().map(|(log, (_, entry, shard))| (log, (entry, shard)));
         checkpoints.entries = entries.collect();
-        let producers = producers.into_iter().map(|(log, (_, states))| (log, Arc::new(states)));
-        checkpoints.producers = producers.collect();
+        // The newest counts, and is put in last.
+        snapshots.sort_by_key(|snapshot| snapshot.generation);
+        let states = snapshots.into_iter().flat_map(|snapshot| snapshot.logs);
+        checkpoints.producers = states.map(|(log, states)| (log, Arc::new(states))).collect();
         Ok(checkpoints)
     }
 }

@@ -276,6 +276,14 @@ pub enum RecoveryError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What its producers have sent cannot be read.
+    #[error("the producers of log {log} are not known: {source}")]
+    Producers {
+        /// Which log.
+        log: TopicPartition,
+        /// Why not.
+        source: ReadError,
+    },
 }
 
 /// An I/O error with the path it happened to.

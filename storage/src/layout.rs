@@ -165,26 +165,23 @@ impl NodeLayout {
     pub async fn retire_old_generations(&self, live: &[ShardId]) -> io::Result<bool> {
         let dir = checkpoint_dir(&self.data_dirs);
         let files = file::read_dir(&dir).await?;
-        let named: Vec<(u64, ShardId, &str)> = files
-            .iter()
-            .filter_map(|entry| parse_file_name(&entry.name).map(|(g, s)| (g, s, entry.name.as_str())))
-            .collect();
-        let producers: Vec<(u64, ShardId, &str)> = files
-            .iter()
-            .filter_map(|entry| {
-                producer_snapshots::parse_file_name(&entry.name).map(|(g, s)| (g, s, entry.name.as_str()))
-            })
-            .collect();
-        let written = |shard: &ShardId| {
-            let by = |(g, s, _): &(u64, ShardId, &str)| *g == self.generation && s == shard;
-            named.iter().any(by) && producers.iter().any(by)
+        let by = |parse: fn(&str) -> Option<(u64, ShardId)>| -> Vec<(u64, ShardId, &str)> {
+            files
+                .iter()
+                .map(|entry| entry.name.as_str())
+                .filter_map(|name| parse(name).map(|(g, s)| (g, s, name)))
+                .collect()
         };
-        if !live.iter().all(written) {
+        let (checkpoints, producers) = (by(parse_file_name), by(producer_snapshots::parse_file_name));
+        let all_in = |named: &[(u64, ShardId, &str)]| {
+            live.iter().all(|shard| named.iter().any(|(g, s, _)| *g == self.generation && s == shard))
+        };
+        if !all_in(&checkpoints) {
             return Ok(false);
         }
-        for (_, _, name) in
-            named.iter().chain(&producers).filter(|(generation, _, _)| *generation < self.generation)
-        {
+        // They are no condition: what an older one says holds until there are newer ones of every shard.
+        let producers = producers.iter().filter(|_| all_in(&producers));
+        for (_, _, name) in checkpoints.iter().chain(producers).filter(|(g, ..)| *g < self.generation) {
             file::remove_file(&dir.join(name)).await?;
         }
         file::sync_dir(&dir).await?;
@@ -250,7 +247,8 @@ async fn read_checkpoints(dir: &Path) -> Result<Checkpoints, OpenError> {
     file::create_dir_all(dir).await.at(dir)?;
     for entry in file::read_dir(dir).await.at(dir)? {
         let path = dir.join(&entry.name);
-        if parse_file_name(&entry.name).is_none() && path.extension().is_some_and(|ending| ending == "new") {
+        let unfinished = path.extension().is_some_and(|ending| ending == "new" || ending == "tmp");
+        if parse_file_name(&entry.name).is_none() && unfinished {
             file::remove_file(&path).await.at(&path)?;
         }
     }

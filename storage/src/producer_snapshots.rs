@@ -1,7 +1,8 @@
 //! Keeps the producer states of a shard's logs on disk, so that a start reads little to know them again.
 //!
 //! One file a shard beside the checkpoint, replaced whole: when a certain number of bytes was flushed since the last
-//! time, and before segments that a start would have to read are removed or rewritten.
+//! time, at a start and a stop, and before segments that a start would have to read are removed or rewritten. It only
+//! spares reading: where it cannot be written that is said, and nothing else fails for it.
 //!
 //! A state is never ahead of its log. (1) The states are taken, each with the offset where its log ends. (2) All up to
 //! these offsets is flushed. (3) Only then the file takes its name. A batch that the power took is thus in no file,
@@ -22,8 +23,7 @@ use corrente_runtime::file;
 use corrente_runtime::sync::Budget;
 use corrente_runtime::timer;
 
-use crate::checkpointer::checkpoint_dir;
-use crate::error::{AtPath, PathError};
+use crate::checkpointer::{checkpoint_dir, file_stem, parse_file_stem};
 use crate::log::{Log, LogId, LogInner};
 use crate::producer_snapshot::{LogProducers, encode};
 use crate::shard::{Shard, StorageConfig};
@@ -33,14 +33,12 @@ const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// The name of a shard's file.
 pub(crate) fn file_name(generation: u64, shard: ShardId) -> String {
-    format!("{generation:010}-shard-{:04}.producers", shard.0)
+    format!("{}.producers", file_stem(generation, shard))
 }
 
 /// Generation and shard of such a file, from its name; `None` for names that are not ours.
 pub(crate) fn parse_file_name(name: &str) -> Option<(u64, ShardId)> {
-    let (generation, shard) = name.strip_suffix(".producers")?.split_once("-shard-")?;
-    let (generation, shard) = (generation.parse().ok()?, ShardId(shard.parse().ok()?));
-    (file_name(generation, shard) == name).then_some((generation, shard))
+    parse_file_stem(name.strip_suffix(".producers")?)
 }
 
 pub(crate) struct ProducerSnapshots {
@@ -51,8 +49,6 @@ pub(crate) struct ProducerSnapshots {
     logs: RefCell<BTreeMap<LogId, Weak<LogInner>>>,
     /// What the file says, or will say of logs that are not open.
     written: RefCell<BTreeMap<LogId, Arc<LogProducers>>>,
-    /// The file says less than there is to say.
-    stale: Cell<bool>,
     /// Bytes flushed since the file was written.
     bytes: Cell<u64>,
     bytes_max: u64,
@@ -70,7 +66,6 @@ impl ProducerSnapshots {
             shard: config.shard,
             logs: RefCell::default(),
             written: RefCell::default(),
-            stale: Cell::new(true),
             bytes: Cell::new(0),
             bytes_max: config.checkpoint_bytes,
             scheduled: Cell::new(false),
@@ -81,13 +76,11 @@ impl ProducerSnapshots {
     /// Carries what an earlier file says of a log that is not open, or not yet.
     pub(crate) fn keep(&self, log: LogId, producers: Arc<LogProducers>) {
         self.written.borrow_mut().insert(log, producers);
-        self.stale.set(true);
     }
 
     /// Takes the states of this log from now on.
     pub(crate) fn add(&self, log: &Rc<LogInner>) {
         self.logs.borrow_mut().insert(log.id, Rc::downgrade(log));
-        self.stale.set(true);
     }
 
     /// Forgets a log that is no more.
@@ -98,16 +91,10 @@ impl ProducerSnapshots {
 
     /// Takes note that so many bytes were flushed; once it is enough of them the file is written.
     pub(crate) fn note(&self, shard: &Rc<Shard>, bytes: u64) {
-        self.stale.set(true);
         self.bytes.set(self.bytes.get() + bytes);
         if self.bytes.get() >= self.bytes_max && !self.scheduled.replace(true) {
             spawn_in(Queue::Background, run(Rc::downgrade(shard))).detach();
         }
-    }
-
-    /// Writes the file, unless it says all there is to say.
-    pub(crate) async fn write_if_stale(&self) -> Result<(), PathError> {
-        if self.stale.get() { self.write().await } else { Ok(()) }
     }
 
     /// Sees to it that a start will not need what the log holds below `end`, which is flushed: it is about to be
@@ -117,9 +104,8 @@ impl ProducerSnapshots {
         if self.covers(log, end) {
             return;
         }
-        if let Err(error) = self.write().await {
-            tracing::warn!(%log, %error, "the producer states could not be written");
-        } else if !self.covers(log, end) {
+        self.write().await;
+        if !self.covers(log, end) {
             tracing::warn!(%log, "the producer states of the log could not be taken");
         }
     }
@@ -128,22 +114,23 @@ impl ProducerSnapshots {
         self.written.borrow().get(&log).is_some_and(|producers| producers.end_offset >= end)
     }
 
-    async fn write(&self) -> Result<(), PathError> {
+    /// Writes what there is to say now.
+    pub(crate) async fn write(&self) {
         let _turn = self.turn.acquire(1).await;
         self.bytes.set(0);
-        self.stale.set(false);
         let flushed = self.flushed(self.take()).await;
         let content = {
             let mut table = self.written.borrow().clone();
             table.extend(self.still_open(&flushed));
             encode(self.generation, self.shard, table.iter().map(|(log, producers)| (log, &**producers)))
         };
-        if let Err(error) = file::write_small(&self.path, content).await {
-            self.stale.set(true);
-            return Err(error).at(&self.path);
+        match file::write_small(&self.path, content).await {
+            Ok(()) => self.written.borrow_mut().extend(self.still_open(&flushed)),
+            Err(error) => {
+                let path = self.path.display();
+                tracing::error!(%path, %error, "the producer states were not written; the next start reads more");
+            }
         }
-        self.written.borrow_mut().extend(self.still_open(&flushed));
-        Ok(())
     }
 
     /// Those whose logs were not deleted meanwhile.
@@ -187,7 +174,13 @@ impl ProducerSnapshots {
             let id = log.id;
             let now = timer::now();
             let left = if now < deadline { deadline - now } else { Duration::ZERO };
-            if let Ok(true) = timer::timeout(left, flushed_to(Log(log), producers.end_offset)).await {
+            let is_flushed = match producers.end_offset.0.checked_sub(1) {
+                None => true,
+                Some(last) => {
+                    matches!(timer::timeout(left, Log(log).flushed_past(Offset(last))).await, Ok(Ok(_)))
+                }
+            };
+            if is_flushed {
                 flushed.push((id, producers));
             }
         }
@@ -195,22 +188,10 @@ impl ProducerSnapshots {
     }
 }
 
-async fn flushed_to(log: Log, end: Offset) -> bool {
-    while log.flushed_offset() < end {
-        if log.flushed_past(log.flushed_offset()).await.is_err() {
-            return false;
-        }
-    }
-    true
-}
-
 async fn run(shard: Weak<Shard>) {
     let Some(shard) = shard.upgrade() else { return };
-    let snapshots = &shard.producers;
-    if let Err(error) = snapshots.write().await {
-        tracing::error!(shard = %shard.config.shard, %error, "the producer states could not be written");
-    }
-    snapshots.scheduled.set(false);
+    shard.producers.write().await;
+    shard.producers.scheduled.set(false);
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use corrente_protocol::ids::Offset;
-use corrente_protocol::record_batch::{RecordBatchHeader, ValidBatch};
+use corrente_protocol::record_batch::{RecordBatchHeader, ValidBatch, sequence_after};
 use thiserror::Error;
 
 use crate::log::Appended;
@@ -210,11 +210,6 @@ fn is_sequenced(header: &RecordBatchHeader) -> bool {
 /// The sequence of a batch's last record. Its length in offsets says it: compaction may have taken records out.
 fn last_sequence(header: &RecordBatchHeader) -> i32 {
     sequence_after(header.base_sequence, header.last_offset_delta)
-}
-
-/// Sequences go on with 0 after the greatest.
-fn sequence_after(sequence: i32, steps: i32) -> i32 {
-    sequence.wrapping_add(steps) & i32::MAX
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use crate::checkpointer::checkpoint_dir;
 use crate::drives::{Drive, DriveState};
 use crate::error::{AtPath, CreateError, OpenError, PathError, RecoveryError};
 use crate::layout::{DELETED_SUFFIX, FoundLog, log_dir};
-use crate::log::{Log, LogId, State, Tail};
+use crate::log::{Health, Log, LogId, State, Tail};
 use crate::recovery::{self, Recovered};
 use crate::segment::{FIRST_EXTENT, FileName, parse_name};
 use crate::shard::{Shard, StorageConfig};
@@ -144,25 +145,27 @@ impl Storage {
     pub async fn open_log(&self, found: FoundLog) -> Result<(Log, Recovered), RecoveryError> {
         let Some(place) = self.reserve(found.id) else { return Err(RecoveryError::Open { log: found.id }) };
         let dir = log_dir(&self.shard.config.data_dirs[found.dir_index], found.id);
-        match recovery::recover(&self.shard, found.id, &dir, found.checkpoint).await {
-            Ok((state, recovered)) => {
-                let sound = state.quarantined.is_none();
-                if !sound {
-                    self.keep_closed(&found);
-                }
-                let log = place.fill(Log::new(found.id, dir, self.shard.clone(), state));
-                if sound {
-                    self.keep_producers(&found);
-                    recovery::producers::rebuild(&log, found.producers.as_deref()).await;
-                    self.shard.producers.add(&log.0);
-                }
-                Ok((log, recovered))
-            }
-            Err(error) => {
-                self.keep_closed(&found);
-                Err(error)
-            }
+        let opened = self.recover(&found, dir).await;
+        if !opened.as_ref().is_ok_and(|(log, _)| log.health() == Health::Sound) {
+            self.keep_closed(&found);
         }
+        let (log, recovered) = opened?;
+        let log = place.fill(log);
+        if log.health() == Health::Sound {
+            self.shard.producers.add(&log.0);
+        }
+        Ok((log, recovered))
+    }
+
+    async fn recover(&self, found: &FoundLog, dir: PathBuf) -> Result<(Log, Recovered), RecoveryError> {
+        let (state, recovered) = recovery::recover(&self.shard, found.id, &dir, found.checkpoint).await?;
+        let log = Log::new(found.id, dir, self.shard.clone(), state);
+        if log.health() == Health::Sound {
+            let written = found.producers.as_deref();
+            let rebuilt = recovery::producers::rebuild(&log, written).await;
+            rebuilt.map_err(|source| RecoveryError::Producers { log: found.id, source })?;
+        }
+        Ok((log, recovered))
     }
 
     /// Carries what the checkpoint knows of a log that is not to be opened now.
@@ -170,10 +173,6 @@ impl Storage {
         if let Some(entry) = found.checkpoint {
             self.shard.checkpointer.keep(entry);
         }
-        self.keep_producers(found);
-    }
-
-    fn keep_producers(&self, found: &FoundLog) {
         if let Some(producers) = &found.producers {
             self.shard.producers.keep(found.id, producers.clone());
         }
@@ -197,7 +196,7 @@ impl Storage {
 
     /// Writes the checkpoint now; on return it holds every flush that was complete before the call.
     pub async fn checkpoint_now(&self) -> Result<(), PathError> {
-        self.shard.producers.write_if_stale().await?;
+        self.shard.producers.write().await;
         self.shard.checkpointer.write_now().await
     }
 

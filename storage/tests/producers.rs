@@ -14,7 +14,7 @@ use corrente_protocol::compression::Compression;
 use corrente_protocol::ids::Offset;
 use corrente_protocol::record_batch::{BatchSequence, RecordBatchBuilder};
 use corrente_runtime::file;
-use corrente_runtime::sim::{World, WorldConfig};
+use corrente_runtime::sim::{DiskFault, FaultRule, When, World, WorldConfig};
 use corrente_runtime::timer;
 use corrente_storage::{AppendError, Appended, CompactionPolicy, Log, LogPolicy, SequenceRefusal};
 
@@ -35,9 +35,7 @@ async fn try_send(log: &Log, producer_id: i64, nth: i32) -> Result<Appended, App
 /// Sends a batch and waits for its flush; the offset it stands at.
 async fn send(log: &Log, producer_id: i64, nth: i32) -> u64 {
     let appended = try_send(log, producer_id, nth).await.expect("appended");
-    while log.flushed_offset() < appended.end_offset {
-        log.flushed_past(log.flushed_offset()).await.expect("flushed");
-    }
+    log.flushed_past(Offset(appended.end_offset.0 - 1)).await.expect("flushed");
     appended.base_offset.0
 }
 
@@ -119,9 +117,7 @@ fn whenever_the_broker_dies() {
                     last = try_send(&log, 1, nth + under_way).await.ok();
                 }
                 let Some(last) = last else { return };
-                while log.flushed_offset() < last.end_offset {
-                    let Ok(_) = log.flushed_past(log.flushed_offset()).await else { return };
-                }
+                let Ok(_) = log.flushed_past(Offset(last.end_offset.0 - 1)).await else { return };
                 nth += 5;
             }
         };
@@ -164,6 +160,7 @@ fn a_batch_that_the_power_took_is_no_duplicate() {
             let (_opened, log) = open_one(|config| config.checkpoint_bytes = 1).await;
             send(&log, 1, 0).await;
         });
+        node.kill();
         node.spawn(|| async {
             let (_opened, log) = open_one(|config| config.checkpoint_bytes = 1).await;
             for nth in 1..200 {
@@ -301,5 +298,67 @@ fn a_log_that_was_deleted_and_one_in_quarantine_leave_no_confusion() {
         let Opened { logs, storage: _storage, layout: _layout } = open(small).await;
         expect_sixty(&logs[0]).await;
         assert_eq!(send(&logs[1], 1, 7).await, 0);
+    });
+}
+
+/// The file only spares reading: nothing fails for want of it, and what an older one says holds on.
+#[test]
+fn a_start_and_a_stop_do_without_the_file_if_the_disk_refuses_it() {
+    let (world, node) = world(6);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        send_sixty(&log).await;
+        opened.storage.close().await.expect("closed");
+    });
+    let below = data_dir().join("checkpoint/0000000002-shard-0000.producers.tmp");
+    for fault in [DiskFault::WriteError, DiskFault::FlushError] {
+        node.disk().inject(FaultRule { fault, when: When::Chance(1.0), below: below.clone() });
+    }
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        assert!(producers_file().await.ends_with("0000000001-shard-0000.producers"), "it was kept");
+        expect_sixty(&log).await;
+        opened.storage.close().await.expect("closed");
+    });
+    run(&world, &node, || async {
+        let (_opened, log) = open_one(|_| {}).await;
+        assert!(producers_file().await.ends_with("0000000003-shard-0000.producers"), "it was replaced");
+        expect_sixty(&log).await;
+    });
+}
+
+/// A fenced log gives no state to be written, and its records may be deleted all the same.
+#[test]
+fn a_producer_whose_last_batches_went_unnoticed_goes_on() {
+    let (world, node) = world(7);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        for nth in 0..3 {
+            send(&log, 1, nth).await;
+        }
+        opened.storage.close().await.expect("closed");
+    });
+    // A flush fails once the first producer has sent everything.
+    let below = common::log_dir(0);
+    node.disk().inject(FaultRule { fault: DiskFault::FlushError, when: When::Nth(100), below });
+    run(&world, &node, || async {
+        let (_opened, log) = open_one(rarely).await;
+        for nth in 3..60 {
+            send(&log, 1, nth).await;
+        }
+        let mut nth = 0;
+        while let Ok(appended) = try_send(&log, 2, nth).await {
+            let _ = log.flushed_past(appended.base_offset).await;
+            nth += 1;
+        }
+        assert!(nth > 10, "fenced after {nth} batches");
+        log.settle(log.flushed_offset());
+        log.delete_records_before(log.flushed_offset()).await.expect("deleted");
+    });
+    node.kill();
+    run(&world, &node, || async {
+        let (_opened, log) = open_one(rarely).await;
+        let end = log.log_end_offset().0;
+        assert_eq!(send(&log, 1, 60).await, end, "of batches 3 to 59 nobody knows any more");
     });
 }

@@ -3,7 +3,7 @@
 //! A batch that failed after it was sent leaves a gap in the sequences, or does not, for all that can be known. So the
 //! producer takes a new id then, and begins anew with 0; batches on their way keep what they were sent with.
 
-use corrente_protocol::record_batch::BatchSequence;
+use corrente_protocol::record_batch::{BatchSequence, sequence_after};
 
 use super::time::Micros;
 use crate::error::Error;
@@ -69,7 +69,7 @@ impl Identity {
             *sequences = Sequences { producer_id, next: 0 };
         }
         let base_sequence = sequences.next;
-        sequences.next = base_sequence.wrapping_add(records.cast_signed()) & i32::MAX;
+        sequences.next = sequence_after(base_sequence, records.cast_signed());
         BatchSequence { producer_id, producer_epoch, base_sequence }
     }
 }

@@ -3,26 +3,10 @@
 use bytes::{Bytes, BytesMut};
 
 use super::header::{put_sequence, seal};
-use super::{Attributes, HEADER_LEN, NO_LEADER_EPOCH, RecordBatchHeader};
+use super::{Attributes, BatchSequence, HEADER_LEN, NO_LEADER_EPOCH, RecordBatchHeader};
 use crate::compression::{Compression, compress};
 use crate::ids::Offset;
 use crate::record::{self, Header, RecordTooLong};
-
-/// The place of a batch among those of an idempotent producer (KIP-98).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct BatchSequence {
-    /// Whose batch.
-    pub producer_id: i64,
-    /// Which life of that producer.
-    pub producer_epoch: i16,
-    /// The sequence of the first record; those of the others follow, with 0 after the greatest.
-    pub base_sequence: i32,
-}
-
-impl BatchSequence {
-    /// Of a batch without one.
-    pub const NONE: BatchSequence = BatchSequence { producer_id: -1, producer_epoch: -1, base_sequence: -1 };
-}
 
 /// A batch with all its records and without its place among a producer's batches, nor a checksum.
 #[derive(Debug, Default)]

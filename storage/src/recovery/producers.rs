@@ -4,6 +4,7 @@ use corrente_protocol::record_batch::{RecordBatchHeader, headers};
 use corrente_runtime::executor::yield_if_needed;
 use corrente_runtime::timer;
 
+use crate::error::ReadError;
 use crate::log::{Appended, Log};
 use crate::producer_snapshot::LogProducers;
 use crate::producer_state::ProducerState;
@@ -13,32 +14,46 @@ const READ: usize = 1024 * 1024;
 
 /// Gives an open log its producer state. Without anything written, the log is read from its start: it is a new one,
 /// or what was written is damaged.
-pub(crate) async fn rebuild(log: &Log, written: Option<&LogProducers>) {
+///
+/// Where batches are missing whose producers nobody wrote down, or are damaged, every producer known until then may
+/// have gone on in them: it is forgotten, for one that is not known may go on with any sequence, and the others may
+/// not. A disk that does not answer is another matter: the log stays closed rather than append twice.
+pub(crate) async fn rebuild(log: &Log, written: Option<&LogProducers>) -> Result<(), ReadError> {
     let end = log.flushed_offset();
     // A log that ends before it is not the one it speaks of: damaged since, or mended.
-    let mut known = written.filter(|written| written.end_offset <= end).cloned().unwrap_or_default();
-    let mut next = known.end_offset.max(log.log_start_offset());
+    let LogProducers { end_offset: known_to, mut state } =
+        written.filter(|written| written.end_offset <= end).cloned().unwrap_or_default();
     let now_ms = timer::wall_clock_ms();
-    while next < end {
-        let chunks = match log.read(next, end, READ).await {
+    let mut next = known_to;
+    let mut from = known_to.max(log.log_start_offset());
+    while from < end {
+        let chunks = match log.read(from, end, READ).await {
             Ok(chunks) if chunks.is_empty() => break,
             Ok(chunks) => chunks,
-            Err(error) => {
-                // Producers that are not known may go on with any sequence.
-                tracing::warn!(log = %log.id(), %error, "batches that are sent again are not told");
-                known.state = ProducerState::default();
-                break;
+            Err(error @ ReadError::Damaged { end: readable, .. }) => {
+                tracing::warn!(log = %log.id(), %error, "batches of before that are sent again are not told");
+                from = readable.max(from.saturating_add(1));
+                continue;
             }
+            Err(error) => return Err(error),
         };
         for (_, header) in chunks.iter().flat_map(|chunk| headers(chunk)).map_while(Result::ok) {
-            if header.base_offset >= known.end_offset {
-                known.state.note(&header, place_of(&header), now_ms);
+            if header.base_offset > next {
+                state = ProducerState::default();
+            }
+            if header.base_offset >= known_to {
+                state.note(&header, place_of(&header), now_ms);
             }
             next = header.end_offset();
         }
+        from = next.max(from.saturating_add(1));
         yield_if_needed().await;
     }
-    log.0.state.borrow_mut().producers = known.state;
+    if next < end {
+        state = ProducerState::default();
+    }
+    log.0.state.borrow_mut().producers = state;
+    Ok(())
 }
 
 fn place_of(header: &RecordBatchHeader) -> Appended {
