@@ -491,8 +491,8 @@ impl Producer {
         self.settle(now, hub, id, attempt, Ok(receipt));
     }
 
-    /// The log ends before the batch that was acknowledged last: it was promised less than that it is flushed, and is
-    /// lost. So this one is not in the log either, and goes on under another id.
+    /// The log ends before the batch that was acknowledged last, which is lost. So this one is not in the log either:
+    /// it goes on under another id where less was promised than that everything is flushed. Else the loss must be seen.
     fn out_of_order(
         &mut self,
         now: Micros,
@@ -501,12 +501,19 @@ impl Producer {
         mut attempt: Attempt,
         message: Option<&str>,
     ) {
+        let error = Error::from_code(ErrorCode::OutOfOrderSequence, "produce", message);
+        if self.accumulator.settings().durability == Durability::IsrFlushed {
+            return self.settle(now, hub, id, attempt, Err(error));
+        }
         if self.identity.is(attempt.producer_id) {
             self.identity = Identity::wanted_at(now);
         }
+        tracing::warn!(
+            "{}; acknowledged records were lost, it goes on",
+            self.told_of(&attempt, error.clone(), now)
+        );
         attempt.producer_id = -1;
         attempt.batch.unsealed = UnsealedBatch::reopen(std::mem::take(&mut attempt.bytes));
-        let error = Error::from_code(ErrorCode::OutOfOrderSequence, "produce", message);
         self.try_again(now, hub, id, attempt, error);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corrente_protocol::api::ApiKey;
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::frame::RequestHeader;
+use corrente_protocol::frame::{Durability, RequestHeader};
 use corrente_protocol::ids::Offset;
 
 use super::stories::{is_produce, push, values};
@@ -100,7 +100,7 @@ fn a_batch_on_its_way_stays_what_it_is_while_another_fails() {
 #[test]
 fn a_log_that_lost_what_it_had_acknowledged_goes_on_under_another_id() {
     let mut world = World::new(1, 1, 1);
-    let producer = world.producer(|_| {});
+    let producer = world.producer(|settings| settings.durability = Durability::Received);
     for text in ["flushed", "not flushed"] {
         drop(push(&mut world, &producer, text, 0));
         world.settle();
@@ -111,6 +111,24 @@ fn a_log_that_lost_what_it_had_acknowledged_goes_on_under_another_id() {
     assert_eq!(peek(&mut next).expect("settled").expect("acknowledged").offset, Offset(1));
     assert_eq!(values(&world, 0), ["flushed", "next"]);
     assert_eq!(sequences(&world), [(1, 0), (2, 0)]);
+}
+
+#[test]
+fn a_log_that_lost_what_it_had_flushed_is_told_of() {
+    let mut world = World::new(1, 1, 1);
+    let producer = world.producer(|_| {});
+    for text in ["flushed", "flushed as well"] {
+        drop(push(&mut world, &producer, text, 0));
+        world.settle();
+    }
+    world.model.topics.get_mut("t").expect("the topic").logs[0].lose(1);
+    let mut next = push(&mut world, &producer, "next", 0);
+    patience(&mut world);
+    let error = peek(&mut next).expect("settled").expect_err("a loss");
+    assert_eq!(error.broker_code(), Some(ErrorCode::OutOfOrderSequence));
+    drop(push(&mut world, &producer, "later", 0));
+    patience(&mut world);
+    assert_eq!(values(&world, 0), ["flushed", "later"]);
 }
 
 #[test]
