@@ -10,7 +10,8 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -211,58 +212,39 @@ fn a_topic_is_made_for_who_produces_to_it_unless_that_is_off() {
     assert!(topics.contains("made") && !topics.contains("missing"), "{topics}");
 }
 
-#[test]
-fn an_idempotent_producer_writes_once_and_in_order_though_the_broker_is_killed() {
-    const RECORDS: usize = 40_000;
-    let home = scratch();
-    let mut broker = Broker::start_with(home.path(), &KAFKA);
-    broker.output(["topic", "create", "once", "--partitions", "2"]);
-    let (native, kafka) = (broker.address.clone(), broker.kafka.clone().unwrap());
-    let settings = [
-        ("enable.idempotence", "true"),
-        ("batch.num.messages", "20"),
-        ("linger.ms", "1"),
-        ("reconnect.backoff.ms", "10"),
-        ("reconnect.backoff.max.ms", "100"),
-        ("retry.backoff.ms", "10"),
-        ("retry.backoff.max.ms", "100"),
-    ];
-    let producer = producer(&broker, &settings);
-    for n in 0..RECORDS {
-        let value = n.to_string();
-        let mut record = BaseRecord::<(), str>::to("once").payload(&value).partition(i32::from(n % 2 == 1));
-        while let Err((error, again)) = producer.send(record) {
-            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
-            producer.poll(Duration::from_millis(10));
-            record = again;
-        }
-        producer.poll(Duration::ZERO);
-        if n % (RECORDS / 5) == RECORDS / 10 {
-            wait_for("something that is not acknowledged", || {
-                producer.poll(Duration::ZERO);
-                (producer.in_flight_count() > 0).then_some(())
-            });
-            broker.kill_9();
-            let flags = ["--listen", &native, "--kafka", &kafka, "--shards", "2"];
-            broker = Broker::start_with(home.path(), &flags);
-        }
+/// Idempotent, with small batches and little patience, so that much happens in a short time.
+const ONCE: [(&str, &str); 7] = [
+    ("enable.idempotence", "true"),
+    ("batch.num.messages", "10"),
+    ("linger.ms", "1"),
+    ("reconnect.backoff.ms", "10"),
+    ("reconnect.backoff.max.ms", "100"),
+    ("retry.backoff.ms", "10"),
+    ("retry.backoff.max.ms", "100"),
+];
+
+/// Sends the number to partition 0 of topic `once`, when there is room for it.
+fn send_number(producer: &BaseProducer, n: usize) {
+    let value = n.to_string();
+    let mut record = BaseRecord::<(), str>::to("once").payload(&value).partition(0);
+    while let Err((error, again)) = producer.send(record) {
+        assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
+        producer.poll(Duration::from_millis(10));
+        record = again;
     }
-    producer.flush(PATIENCE).unwrap();
-    for partition in 0..2 {
-        let seen = read(&consumer(&broker, "once", partition, Offset::Beginning), RECORDS / 2);
-        for (n, record) in seen.iter().enumerate() {
-            let sent = 2 * n + usize::try_from(partition).unwrap();
-            assert_eq!(record["value"], sent.to_string(), "offset {n} of partition {partition}");
-        }
-        let offsets = consumer(&broker, "once", partition, Offset::Beginning);
-        let end = offsets.fetch_watermarks("once", partition, PATIENCE).unwrap().1;
-        assert_eq!(usize::try_from(end).unwrap(), RECORDS / 2, "nothing else was appended");
-    }
+    producer.poll(Duration::ZERO);
+}
+
+fn expect_numbers_once(broker: &Broker, count: usize) {
+    let seen = consumed(broker, "once");
+    let values: Vec<&str> = seen.iter().map(|record| record["value"].as_str().unwrap()).collect();
+    let sent: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+    assert_eq!(values, sent);
 }
 
 /// Stands before the broker and passes bytes on, but for some answers, which are lost with their connections.
 struct LossyProxy {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     /// Where it passes bytes on to.
     broker: Arc<OnceLock<String>>,
     /// Answers that are still to be lost: every 30th until then.
@@ -270,12 +252,13 @@ struct LossyProxy {
 }
 
 impl LossyProxy {
-    fn start(to_lose: usize) -> LossyProxy {
+    /// A proxy, and a broker that sends Kafka's clients to it.
+    fn start(home: &Path) -> (LossyProxy, Broker) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = LossyProxy {
             address: listener.local_addr().unwrap(),
             broker: Arc::default(),
-            to_lose: Arc::new(AtomicUsize::new(to_lose)),
+            to_lose: Arc::default(),
         };
         let (broker, to_lose) = (proxy.broker.clone(), proxy.to_lose.clone());
         // Ends with the process.
@@ -292,7 +275,15 @@ impl LossyProxy {
                 thread::spawn(move || pass_answers(server, client, &answers, &to_lose));
             }
         });
-        proxy
+        let broker = proxy.start_broker(home, "127.0.0.1:0");
+        proxy.broker.set(broker.kafka.clone().unwrap()).unwrap();
+        (proxy, broker)
+    }
+
+    fn start_broker(&self, home: &Path, kafka: &str) -> Broker {
+        let advertised = self.address.to_string();
+        let flags = ["--listen", "127.0.0.1:0", "--kafka", kafka, "--shards", "2"];
+        Broker::start_with(home, &[&flags[..], &["--advertise-kafka", &advertised]].concat())
     }
 }
 
@@ -314,34 +305,33 @@ fn pass_answers(mut server: TcpStream, mut client: TcpStream, answers: &AtomicUs
 fn an_idempotent_producer_whose_answers_are_lost_writes_once_and_in_order() {
     const RECORDS: usize = 20_000;
     let home = scratch();
-    let proxy = LossyProxy::start(30);
-    let advertised = proxy.address.to_string();
-    let broker = Broker::start_with(home.path(), &[&KAFKA[..], &["--advertise-kafka", &advertised]].concat());
-    proxy.broker.set(broker.kafka.clone().unwrap()).unwrap();
-    let settings = [
-        ("enable.idempotence", "true"),
-        ("batch.num.messages", "10"),
-        ("linger.ms", "1"),
-        ("reconnect.backoff.ms", "10"),
-        ("reconnect.backoff.max.ms", "100"),
-        ("retry.backoff.ms", "10"),
-        ("retry.backoff.max.ms", "100"),
-    ];
-    let producer = producer(&broker, &settings);
-    for n in 0..RECORDS {
-        let value = n.to_string();
-        let mut record = BaseRecord::<(), str>::to("once").payload(&value).partition(0);
-        while let Err((error, again)) = producer.send(record) {
-            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
-            producer.poll(Duration::from_millis(10));
-            record = again;
-        }
-        producer.poll(Duration::ZERO);
-    }
+    let (proxy, broker) = LossyProxy::start(home.path());
+    proxy.to_lose.store(30, Relaxed);
+    let producer = producer(&broker, &ONCE);
+    (0..RECORDS).for_each(|n| send_number(&producer, n));
     producer.flush(PATIENCE).unwrap();
     assert_eq!(proxy.to_lose.load(Relaxed), 0, "answers that were not lost");
-    let seen = consumed(&broker, "once");
-    let values: Vec<&str> = seen.iter().map(|record| record["value"].as_str().unwrap()).collect();
-    let sent: Vec<String> = (0..RECORDS).map(|n| n.to_string()).collect();
-    assert_eq!(values, sent);
+    expect_numbers_once(&broker, RECORDS);
+}
+
+/// The broker is killed when an answer was lost, so that the next life has to tell what the one before has appended.
+#[test]
+fn an_idempotent_producer_writes_once_and_in_order_though_the_broker_is_killed() {
+    const KILLS: usize = 5;
+    let home = scratch();
+    let (proxy, mut broker) = LossyProxy::start(home.path());
+    let kafka = broker.kafka.clone().unwrap();
+    let producer = producer(&broker, &ONCE);
+    let mut sent = 0;
+    for _ in 0..KILLS {
+        proxy.to_lose.store(1, Relaxed);
+        while proxy.to_lose.load(Relaxed) > 0 {
+            send_number(&producer, sent);
+            sent += 1;
+        }
+        broker.kill_9();
+        broker = proxy.start_broker(home.path(), &kafka);
+    }
+    producer.flush(PATIENCE).unwrap();
+    expect_numbers_once(&broker, sent);
 }
