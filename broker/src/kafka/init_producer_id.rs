@@ -21,7 +21,8 @@ pub async fn answer(shard: Rc<Shard>, asked: InitProducerIdRequest) -> InitProdu
         }
         Err(refusal) => {
             tracing::warn!(%refusal, "a producer got no id");
-            refused(KafkaError::CoordinatorNotAvailable)
+            // Asked again here: after other errors Java looks for a coordinator, without a key (KAFKA-14417).
+            refused(KafkaError::CoordinatorLoadInProgress)
         }
     }
 }

@@ -26,6 +26,7 @@ kafka_errors! {
     NotLeaderOrFollower = 6, "this broker does not lead the partition";
     RequestTimedOut = 7, "it took too long, or there was no room for it in time";
     MessageTooLarge = 10, "a batch is larger than allowed";
+    CoordinatorLoadInProgress = 14, "what is asked for is not ready; the same broker is to be asked again";
     CoordinatorNotAvailable = 15, "there is no coordinator";
     InvalidTopic = 17, "the name cannot be a topic's";
     InvalidRequiredAcks = 21, "acks is neither -1, 0 nor 1";
