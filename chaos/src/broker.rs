@@ -25,11 +25,20 @@ pub struct Home {
     pub settings: Vec<(String, String)>,
 }
 
+/// Where a broker serves: `HOST:PORT` each.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Our own protocol.
+    pub native: String,
+    /// Kafka's.
+    pub kafka: String,
+}
+
 /// A broker that runs, and ends with its owner.
 pub struct Broker {
     child: Child,
     /// Where it serves.
-    pub address: String,
+    pub addresses: Addresses,
     /// From its start to its ready file.
     pub ready_after: Duration,
 }
@@ -43,11 +52,11 @@ pub struct Starting {
 }
 
 impl Home {
-    /// Starts a process that listens at this address.
+    /// Starts a process that listens at these addresses.
     ///
     /// # Errors
     /// If there is no such program or the directory cannot be used.
-    pub fn start(&self, listen: &str, shards: u16) -> Result<Starting> {
+    pub fn start(&self, listen: &Addresses, shards: u16) -> Result<Starting> {
         fs::create_dir_all(&self.directory)
             .with_context(|| format!("create {}", self.directory.display()))?;
         let ready_file = self.directory.join("ready.json");
@@ -56,7 +65,8 @@ impl Home {
         let log_file = log_file.with_context(|| format!("open {}", log.display()))?;
         let began = Instant::now();
         let child = Command::new(&self.binary)
-            .args(["serve", "--placement", "unbound", "--listen", listen, "--shards", &shards.to_string()])
+            .args(["serve", "--placement", "unbound", "--shards", &shards.to_string()])
+            .args(["--listen", &listen.native, "--kafka", &listen.kafka])
             .arg("--data-dir")
             .arg(self.directory.join("data"))
             .arg("--ready-file")
@@ -72,15 +82,19 @@ impl Home {
     }
 }
 
-/// An address of this machine that is free now, and whose port nobody is given while the broker is down: a client
+/// Addresses of this machine that are free now, and whose ports nobody is given while the broker is down: a client
 /// that tries to connect then could be given the very port that it connects to, and meet itself there.
 ///
 /// # Errors
-/// If there is none.
-pub fn free_address(rng: &mut Rng) -> Result<String> {
+/// If there are none.
+pub fn free_addresses(rng: &mut Rng) -> Result<Addresses> {
     let ports = std::iter::repeat_with(|| rng.u16(15_000..30_000)).take(100);
-    let mut addresses = ports.map(|port| format!("127.0.0.1:{port}"));
-    addresses.find(|address| TcpListener::bind(address).is_ok()).context("no free port from 15000 to 29999")
+    // Held until both are found, so that they differ.
+    let mut free = ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let [native, kafka] =
+        [free.next(), free.next()].map(|listener| listener.context("no two free ports from 15000 to 29999"));
+    let (native, kafka) = (native?, kafka?);
+    Ok(Addresses { native: native.local_addr()?.to_string(), kafka: kafka.local_addr()?.to_string() })
 }
 
 /// The name of a setting in the environment.
@@ -98,8 +112,8 @@ impl Starting {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the broker ended with {status} while starting: {}", last_lines(&self.log));
             }
-            if let Some(address) = self.served_at() {
-                return Ok(Broker { child: self.child, address, ready_after: self.began.elapsed() });
+            if let Some(addresses) = self.served_at() {
+                return Ok(Broker { child: self.child, addresses, ready_after: self.began.elapsed() });
             }
             if self.began.elapsed() > PATIENCE {
                 // Nobody else will.
@@ -119,10 +133,14 @@ impl Starting {
     }
 
     /// The file of an earlier start names another process until it is replaced.
-    fn served_at(&self) -> Option<String> {
+    fn served_at(&self) -> Option<Addresses> {
         let text = fs::read(&self.ready_file).ok()?;
         let ready: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        (ready["pid"] == u64::from(self.child.id())).then(|| ready["native"].as_str().map(str::to_owned))?
+        if ready["pid"] != u64::from(self.child.id()) {
+            return None;
+        }
+        let address = |listener: &str| ready[listener].as_str().map(str::to_owned);
+        Some(Addresses { native: address("native")?, kafka: address("kafka")? })
     }
 }
 

@@ -76,14 +76,27 @@ pub struct ProducerPlan {
     pub compression: Compression,
     /// What is asked for.
     pub durability: Durability,
+    /// What it sends with.
+    pub library: Library,
+}
+
+/// A client library that produces. Both are idempotent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Library {
+    /// The SDK, at the native listener.
+    Native,
+    /// librdkafka, at the Kafka listener. It waits for the flush whatever else is asked for: idempotence demands it.
+    Librdkafka,
 }
 
 impl Plan {
-    /// The load of a seed: about two thousand records a second.
+    /// The load of a seed: about three thousand records a second, two thousand of them through the SDK.
     pub fn draw(seed: u64) -> Plan {
         let mut rng = Rng::with_seed(seed ^ 0xc4a0_5000_0000_0001);
         let topics = draw_topics(&mut rng);
-        let producers = (0..8).map(|number| draw_producer(&mut rng, number % topics.len())).collect();
+        let libraries = [Library::Native, Library::Native, Library::Librdkafka];
+        let producers = libraries.iter().flat_map(|library| (0..topics.len()).map(|topic| (*library, topic)));
+        let producers = producers.map(|(library, topic)| draw_producer(&mut rng, library, topic)).collect();
         Plan {
             seed,
             topics,
@@ -161,7 +174,7 @@ fn draw_topics(rng: &mut Rng) -> Vec<TopicPlan> {
     vec![kept, aged, compacted, both]
 }
 
-fn draw_producer(rng: &mut Rng, topic: usize) -> ProducerPlan {
+fn draw_producer(rng: &mut Rng, library: Library, topic: usize) -> ProducerPlan {
     let durabilities = [Durability::IsrFlushed, Durability::LeaderFlushed, Durability::Received];
     ProducerPlan {
         topic,
@@ -173,6 +186,7 @@ fn draw_producer(rng: &mut Rng, topic: usize) -> ProducerPlan {
         linger: Duration::from_millis(pick(rng, &[0, 0, 2, 20])),
         compression: pick(rng, &[Compression::None, Compression::None, Compression::Lz4, Compression::Zstd]),
         durability: pick(rng, &durabilities),
+        library,
     }
 }
 

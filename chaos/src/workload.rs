@@ -4,6 +4,7 @@
 //! catch up, and the final reading reads every log from end to end.
 
 mod admin;
+mod outlet;
 mod produce;
 mod read;
 
@@ -19,6 +20,7 @@ use fastrand::Rng;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::broker::Addresses;
 use crate::plan::{Plan, TopicPlan};
 use crate::recorder::{Recorder, outcome_of};
 
@@ -45,7 +47,7 @@ enum Phase {
 
 struct Shared {
     plan: Plan,
-    broker: String,
+    broker: Addresses,
     recorder: Recorder,
     counters: Counters,
     topics: Mutex<Topics>,
@@ -56,10 +58,12 @@ struct Shared {
 /// How far a load is.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Records handed to the SDK.
+    /// Records handed to a client library.
     pub sent: AtomicU64,
     /// Records acknowledged.
     pub acked: AtomicU64,
+    /// Those of them that librdkafka sent.
+    pub acked_to_librdkafka: AtomicU64,
     /// Records given up.
     pub failed: AtomicU64,
     /// Records that readers were given.
@@ -83,15 +87,15 @@ struct Topics {
 }
 
 impl Workload {
-    /// Creates the topics at this broker, `HOST:PORT`, and starts all clients, each a task of the present runtime.
+    /// Creates the topics at this broker and starts all clients, each a task of the present runtime.
     ///
     /// # Errors
     /// If the topics cannot be created.
-    pub async fn start(plan: Plan, broker: &str, recorder: Recorder) -> Result<Workload> {
+    pub async fn start(plan: Plan, broker: Addresses, recorder: Recorder) -> Result<Workload> {
         let (stop, phase) = watch::channel(Phase::Load);
         let shared = Arc::new(Shared {
             plan,
-            broker: broker.to_owned(),
+            broker,
             recorder,
             counters: Counters::default(),
             topics: Mutex::default(),
@@ -191,7 +195,7 @@ impl Shared {
     /// A client, once a broker is there to answer.
     async fn connect(&self) -> Client {
         loop {
-            let builder = Client::builder([&self.broker]).request_timeout(self.plan.request_timeout);
+            let builder = Client::builder([&self.broker.native]).request_timeout(self.plan.request_timeout);
             match builder.client_id("chaos").connect().await {
                 Ok(client) => return client,
                 Err(_) => tokio::time::sleep(RETRY_WAIT).await,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use corrente_chaos::broker::{Broker, Home, free_address};
+use corrente_chaos::broker::{Broker, Home, free_addresses};
 use corrente_chaos::plan::Plan;
 use corrente_chaos::recorder::Recorder;
 use corrente_chaos::workload::Workload;
@@ -75,11 +75,11 @@ async fn run(options: &Options) -> Result<(History, Figures)> {
     let settings = vec![("log.upkeep_interval_ms".to_owned(), "200".to_owned())];
     let home = Home { binary: options.binary.clone(), directory: directory.clone(), settings };
     let mut rng = Rng::with_seed(options.seed);
-    let broker = home.start(&free_address(&mut rng)?, 2)?.ready().await?;
+    let broker = home.start(&free_addresses(&mut rng)?, 2)?.ready().await?;
     let plan = Plan::draw(options.seed);
     let command = format!("scripts/kills --kills {} --seed {}", options.kills, options.seed);
     let recorder = Recorder::create(&history_file(directory), plan.header(command))?;
-    let workload = Workload::start(plan, &broker.address, recorder.clone()).await?;
+    let workload = Workload::start(plan, broker.addresses.clone(), recorder.clone()).await?;
     let mut campaign =
         Campaign { options, home, recorder: recorder.clone(), workload, figures: Figures::default() };
     if let Err(error) = campaign.go(broker, &mut rng).await {
@@ -128,7 +128,7 @@ impl Campaign<'_> {
 
     /// Kills the broker, and starts it again where it was; sometimes killing it once more on its way up.
     async fn kill(&mut self, broker: Broker, rng: &mut Rng) -> Result<Broker> {
-        let address = broker.address.clone();
+        let addresses = broker.addresses.clone();
         let begun = self.recorder.begin(NEMESIS, Action::Crash);
         broker.kill()?;
         // What the broker had answered by then is on its way: later nothing comes.
@@ -140,13 +140,13 @@ impl Campaign<'_> {
             tokio::time::sleep(Duration::from_millis(rng.u64(0..500))).await;
         }
         while rng.u8(..8) == 0 {
-            let starting = self.home.start(&address, rng.u16(1..=4))?;
+            let starting = self.home.start(&addresses, rng.u16(1..=4))?;
             tokio::time::sleep(Duration::from_micros(rng.u64(0..50_000))).await;
             starting.kill()?;
             self.figures.kills += 1;
             self.figures.kills_starting += 1;
         }
-        let broker = self.home.start(&address, rng.u16(1..=4))?.ready().await?;
+        let broker = self.home.start(&addresses, rng.u16(1..=4))?.ready().await?;
         self.recorder.complete(begun, Outcome::Ok, |_| {});
         self.figures.ready.push(broker.ready_after);
         Ok(broker)
@@ -163,6 +163,7 @@ struct Figures {
     ready: Vec<Duration>,
     sent: u64,
     acked: u64,
+    acked_to_librdkafka: u64,
     failed: u64,
     read: u64,
     topics: u64,
@@ -173,9 +174,10 @@ struct Figures {
 impl Figures {
     fn with(mut self, workload: &Workload) -> Figures {
         let counters = workload.counters();
-        let [sent, acked, failed, read, topics, offsets, deletions] = [
+        let [sent, acked, acked_to_librdkafka, failed, read, topics, offsets, deletions] = [
             &counters.sent,
             &counters.acked,
+            &counters.acked_to_librdkafka,
             &counters.failed,
             &counters.read,
             &counters.topics,
@@ -184,7 +186,7 @@ impl Figures {
         ]
         .map(|counter| counter.load(Ordering::SeqCst));
         self.ready.sort();
-        Figures { sent, acked, failed, read, topics, offsets, deletions, ..self }
+        Figures { sent, acked, acked_to_librdkafka, failed, read, topics, offsets, deletions, ..self }
     }
 
     /// Least, middle and greatest time to ready, in ms.
@@ -197,6 +199,7 @@ impl Figures {
         let [least, median, most] = self.ready_ms();
         format!(
             "kills | seed {}: {} kills, {} of them under load with {} records unacknowledged; {} acknowledged, \
+             {} of them to librdkafka, \
              {} read, {} there in the end ({} copies), {} rightly removed; \
              ready after {least}/{median}/{most} ms (min/median/max)",
             options.seed,
@@ -204,6 +207,7 @@ impl Figures {
             self.kills_under_load,
             self.unacked,
             self.acked,
+            self.acked_to_librdkafka,
             self.read,
             verdict.judged.final_records,
             verdict.judged.duplicates,
@@ -223,6 +227,7 @@ impl std::fmt::Display for Figures {
             "records          {} sent, {} acknowledged, {} given up",
             self.sent, self.acked, self.failed
         )?;
+        writeln!(f, "                 {} acknowledged to librdkafka", self.acked_to_librdkafka)?;
         writeln!(f, "                 {} read, {} offsets told", self.read, self.offsets)?;
         writeln!(
             f,
@@ -247,8 +252,13 @@ fn conclude(options: &Options, figures: &Figures, verdict: &Verdict) -> bool {
         return false;
     }
     // Kills that hit nothing find nothing.
-    if figures.kills_under_load * 2 < figures.kills - figures.kills_starting {
-        println!("proves too little: {} kills under load", figures.kills_under_load);
+    if figures.kills_under_load * 2 < figures.kills - figures.kills_starting
+        || figures.acked_to_librdkafka * 10 < figures.acked
+    {
+        println!(
+            "proves too little: {} kills under load, {} of {} records acknowledged to librdkafka",
+            figures.kills_under_load, figures.acked_to_librdkafka, figures.acked
+        );
         return false;
     }
     println!("passed: {} kills, no promise is broken; the history: {}", figures.kills, file.display());

@@ -13,7 +13,7 @@ use corrente_history::{Action, LogId, OffsetAnswer, OffsetQuery, Outcome, Refusa
 use fastrand::Rng;
 
 use super::{RETRY_WAIT, Shared, produce, read};
-use crate::plan::{ProducerPlan, TopicPlan};
+use crate::plan::{Library, ProducerPlan, TopicPlan};
 use crate::recorder::outcome_of;
 
 /// Names that are used again and again: offsets must never follow a name.
@@ -195,6 +195,7 @@ async fn fill(shared: &Arc<Shared>, topic: &Topic, rng: &mut Rng) {
         linger: Duration::ZERO,
         compression: Compression::None,
         durability: Durability::IsrFlushed,
+        library: Library::Native,
     };
     let sender = produce::Sender::new(shared, topic.clone(), plan, 20).await;
     for counter in 0..rng.u32(1..200) {

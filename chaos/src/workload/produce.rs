@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use corrente_client::{Error, Producer, Receipt, Record, Ticket, partition_for_key};
-use corrente_history::{Action, Begun, LogId, Outcome, Place, RecordId, SentRecord, Topic, content};
+use bytes::Bytes;
+use corrente_client::partition_for_key;
+use corrente_history::{Action, Begun, LogId, Outcome, RecordId, SentRecord, Topic, content};
 use fastrand::Rng;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::{Phase, RETRY_WAIT, Shared};
-use crate::plan::ProducerPlan;
-use crate::recorder::outcome_of;
+use super::outlet::{Acked, Outgoing, Outlet};
+use super::{Phase, Shared};
+use crate::plan::{Library, ProducerPlan};
 
 /// One producer of the load, from its own client.
 pub(super) async fn run(shared: Arc<Shared>, topic: Topic, plan: ProducerPlan, keys: u32, mut rng: Rng) {
@@ -40,30 +41,17 @@ pub(super) struct Sender {
     plan: ProducerPlan,
     keys: u32,
     process: u32,
-    producer: Producer,
+    outlet: Outlet,
     room: Arc<Semaphore>,
 }
 
 impl Sender {
     /// Waits until a broker is there.
     pub(super) async fn new(shared: &Arc<Shared>, topic: Topic, plan: ProducerPlan, keys: u32) -> Sender {
-        let client = shared.connect().await;
-        let producer = loop {
-            let builder = client
-                .producer(&topic.name)
-                .durability(plan.durability)
-                .linger(plan.linger)
-                .batch_bytes(plan.batch_bytes)
-                .compression(plan.compression)
-                .delivery_timeout(shared.plan.patience);
-            match builder.build().await {
-                Ok(producer) => break producer,
-                Err(_) => tokio::time::sleep(RETRY_WAIT).await,
-            }
-        };
+        let outlet = Outlet::open(shared, &topic.name, &plan).await;
         let room = Arc::new(Semaphore::new(plan.unacked_max as usize));
         let process = shared.recorder.process();
-        Sender { shared: Arc::clone(shared), topic, plan, keys, process, producer, room }
+        Sender { shared: Arc::clone(shared), topic, plan, keys, process, outlet, room }
     }
 
     /// Sends one record, once there is room for it. Its answer is waited for by a task of its own.
@@ -73,10 +61,12 @@ impl Sender {
         let (record, sent) = self.draw(counter, rng);
         let begun = shared.recorder.begin(self.process, Action::Send(vec![sent]));
         shared.counters.sent.fetch_add(1, Ordering::SeqCst);
-        match self.producer.send(record).await {
-            Ok(ticket) => drop(tokio::spawn(await_receipt(Arc::clone(shared), begun, ticket, room))),
-            Err(error) => settled(shared, begun, Err(error)),
-        }
+        let pending = self.outlet.send(record).await;
+        let (shared, library) = (Arc::clone(shared), self.plan.library);
+        tokio::spawn(async move {
+            settled(&shared, library, begun, pending.answer().await);
+            drop(room);
+        });
     }
 
     /// Waits until everything sent is answered.
@@ -85,7 +75,7 @@ impl Sender {
         let _all = self.room.acquire_many(all).await.expect("never closed");
     }
 
-    fn draw(&self, counter: u32, rng: &mut Rng) -> (Record, SentRecord) {
+    fn draw(&self, counter: u32, rng: &mut Rng) -> (Outgoing, SentRecord) {
         let id = RecordId { producer: self.process, counter };
         // Squared, so that some keys are much more frequent than others.
         let key = (rng.f64() * rng.f64() * f64::from(self.keys)) as u32;
@@ -98,48 +88,42 @@ impl Sender {
         let timestamp_ms = self.shared.recorder.wall_ms() - late_ms;
         let key_bytes = content::key(key);
         let partition = partition_for_key(&key_bytes, self.topic.partitions);
-        let (record, bytes) = if is_tombstone {
-            let header = content::tombstone(id, key);
-            (Record::tombstone(key_bytes).header(content::TOMBSTONE_HEADER, header), 0)
-        } else {
-            let value = content::value(id, key, filler);
-            let bytes = value.len();
-            (Record::value(value).key(key_bytes), bytes)
+        let (value, header) = match is_tombstone {
+            true => (None, Some(content::tombstone(id, key))),
+            false => (Some(content::value(id, key, filler)), None),
         };
+        let bytes = value.as_ref().map_or(0, Bytes::len);
         let log = LogId { topic: self.topic.topic, partition };
         let bytes = u32::try_from(bytes).expect("a record is smaller than 4 GiB");
         let sent = SentRecord { log, id, key, is_tombstone, bytes, timestamp_ms, acked: None };
-        (record.timestamp_ms(timestamp_ms), sent)
+        (Outgoing { partition, key: key_bytes, value, header, timestamp_ms }, sent)
     }
 }
 
-async fn await_receipt(shared: Arc<Shared>, begun: Begun, ticket: Ticket, _room: OwnedSemaphorePermit) {
-    let outcome = ticket.await;
-    settled(&shared, begun, outcome);
-}
-
-fn settled(shared: &Shared, begun: Begun, outcome: Result<Receipt, Error>) {
-    match outcome {
-        Ok(receipt) => {
-            let place = Place { partition: receipt.partition, offset: receipt.offset.0 };
-            let mut log = None;
-            shared.recorder.complete(begun, Outcome::Ok, |action| {
-                if let Action::Send(records) = action {
-                    records[0].acked = Some(place);
-                    records[0].timestamp_ms = receipt.timestamp_ms;
-                    log = Some(records[0].log);
-                }
-            });
-            if let Some(log) = log {
-                let mut topics = shared.topics();
-                let end = topics.ends.entry(log).or_default();
-                *end = (*end).max(place.offset + 1);
-            }
-            shared.counters.acked.fetch_add(1, Ordering::SeqCst);
-        }
-        Err(error) => {
-            shared.recorder.complete(begun, outcome_of(&error), |_| {});
+fn settled(shared: &Shared, library: Library, begun: Begun, outcome: Result<Acked, Outcome>) {
+    let Acked { place, timestamp_ms } = match outcome {
+        Ok(acked) => acked,
+        Err(outcome) => {
+            shared.recorder.complete(begun, outcome, |_| {});
             shared.counters.failed.fetch_add(1, Ordering::SeqCst);
+            return;
         }
+    };
+    let mut log = None;
+    shared.recorder.complete(begun, Outcome::Ok, |action| {
+        if let Action::Send(records) = action {
+            records[0].acked = Some(place);
+            records[0].timestamp_ms = timestamp_ms;
+            log = Some(records[0].log);
+        }
+    });
+    if let Some(log) = log {
+        let mut topics = shared.topics();
+        let end = topics.ends.entry(log).or_default();
+        *end = (*end).max(place.offset + 1);
     }
+    if library == Library::Librdkafka {
+        shared.counters.acked_to_librdkafka.fetch_add(1, Ordering::SeqCst);
+    }
+    shared.counters.acked.fetch_add(1, Ordering::SeqCst);
 }
