@@ -22,7 +22,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -334,4 +334,16 @@ fn an_idempotent_producer_writes_once_and_in_order_though_the_broker_is_killed()
     }
     producer.flush(PATIENCE).unwrap();
     expect_numbers_once(&broker, sent);
+}
+
+#[test]
+fn a_transactional_producer_is_told_at_once_that_there_are_no_transactions() {
+    let home = scratch();
+    let broker = Broker::start_with(home.path(), &KAFKA);
+    let producer = producer(&broker, &[("transactional.id", "t")]);
+    let Err(KafkaError::Transaction(refusal)) = producer.init_transactions(PATIENCE) else {
+        panic!("transactions were begun");
+    };
+    assert_eq!(refusal.code(), RDKafkaErrorCode::TransactionalIdAuthorizationFailed, "{refusal}");
+    assert!(refusal.is_fatal());
 }
