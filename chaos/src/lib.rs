@@ -1,5 +1,5 @@
-//! Campaigns on real brokers: a mixed load through the SDK and through librdkafka, what befalls the broker under it, and
-//! a verdict.
+//! Campaigns on real brokers: a mixed load through the SDK and through librdkafka, what befalls the broker
+//! under it, and a verdict.
 //!
 //! The [`workload`] knows nothing of what happens to the broker: it rides through, and writes down everything that its
 //! clients did and saw ([`recorder`]). A campaign starts a [`broker`] as a process, does to it whatever it is about,
