@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use corrente_loadgen::machine::{Machine, file_system_of};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::figures::Figures;
@@ -50,51 +51,18 @@ fn thread_cpu_time() -> Result<Duration> {
 
 /// What was measured where, so that a figure can be judged later.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Machine {
-    /// The processor's own name.
-    pub cpu: String,
-    /// How many of them.
-    pub cpus: usize,
-    /// Bytes of memory.
-    pub memory_bytes: u64,
-    /// The kernel's release.
-    pub kernel: String,
-    /// The file system and device under the measured directory, as `/proc/self/mounts` has them.
+pub struct Site {
+    /// The machine.
+    #[serde(flatten)]
+    pub machine: Machine,
+    /// The file system under the measured directory, and the device below it.
     pub file_system: String,
 }
 
-impl Machine {
-    /// Describes this machine and the file system that holds `directory`; what cannot be learned is `unknown`.
-    pub fn describe(directory: &Path) -> Machine {
-        let field = |file: &str, name: &str| {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-            line.split_once(':').map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
-        };
-        let memory = field("/proc/meminfo", "MemTotal");
-        let kibibytes: u64 = memory.trim_end_matches(" kB").parse().unwrap_or_default();
-        Machine {
-            cpu: field("/proc/cpuinfo", "model name"),
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: kibibytes * 1024,
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            file_system: file_system_of(directory).unwrap_or_else(|| "unknown".to_owned()),
-        }
+impl Site {
+    /// This machine, and the file system that holds `directory`.
+    pub fn describe(directory: &Path) -> Site {
+        let file_system = file_system_of(directory).unwrap_or_else(|| "unknown".to_owned());
+        Site { machine: Machine::describe(), file_system }
     }
-}
-
-/// The mount with the longest path that holds `directory`: `ext4 on /dev/vda`.
-fn file_system_of(directory: &Path) -> Option<String> {
-    let directory = directory.canonicalize().ok()?;
-    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
-    let mut held: Vec<(&str, String)> = mounts
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ');
-            let (device, at, kind) = (fields.next()?, fields.next()?, fields.next()?);
-            directory.starts_with(at).then(|| (at, format!("{kind} on {device}")))
-        })
-        .collect();
-    held.sort_by_key(|(at, _)| at.len());
-    held.pop().map(|(_, description)| description)
 }

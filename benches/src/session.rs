@@ -7,15 +7,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use corrente_loadgen::machine::Machine;
 use serde::Deserialize;
 
 use crate::figures::{Figures, three_digits};
-use crate::floor::Machine;
+use crate::floor::Site;
 
 /// Floors and runs of all rounds.
 #[derive(Debug)]
 pub struct Session {
-    machine: Machine,
+    machine: Site,
     rounds: usize,
     floors: Figures,
     runs: BTreeMap<String, Figures>,
@@ -25,7 +26,7 @@ pub struct Session {
 /// What `corrente-benches --bin floor --json` writes.
 #[derive(Deserialize)]
 struct FloorReport {
-    machine: Machine,
+    machine: Site,
     figures: Figures,
 }
 
@@ -40,6 +41,8 @@ struct RunReport {
     broker: Option<Broker>,
     #[serde(default)]
     warnings: Vec<String>,
+    #[serde(default)]
+    invalid: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -120,7 +123,12 @@ impl Session {
                 } else {
                     let run: RunReport = serde_json::from_slice(&json).with_context(unreadable)?;
                     run.add_to(runs.entry(name.clone()).or_default());
-                    warnings.extend(run.warnings.into_iter().map(|warning| format!("{name}: {warning}")));
+                    warnings.extend(
+                        run.invalid
+                            .into_iter()
+                            .chain(run.warnings)
+                            .map(|warning| format!("{name}: {warning}")),
+                    );
                 }
             }
         }
@@ -204,7 +212,7 @@ impl RunReport {
 /// Markdown, so that it can be published as it is.
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cpu, cpus, memory_bytes, kernel, file_system } = &self.machine;
+        let Site { machine: Machine { cpu, cpus, memory_bytes, kernel, .. }, file_system } = &self.machine;
         let gibibytes = memory_bytes / (1 << 30);
         writeln!(f, "{cpus} × {cpu}, {gibibytes} GiB, kernel {kernel}, {file_system}.")?;
         writeln!(
@@ -242,7 +250,8 @@ mod tests {
     use super::*;
 
     const FLOOR: &str = r#"{
-        "machine": { "cpu": "c", "cpus": 2, "memory_bytes": 1073741824, "kernel": "k", "file_system": "f" },
+        "machine": { "cpu": "c", "cpus": 2, "cpu_governor": "g", "memory_bytes": 1073741824, "kernel": "k",
+                     "clock_source": "t", "file_system": "f" },
         "figures": {
             "tcp_ping_pong_256_b.p50": { "unit": "us", "rounds": [10.0] },
             "disk_durable_write_4_kib.p50": { "unit": "us", "rounds": [30.0] },

@@ -48,6 +48,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     scaled(number, unit_ns).map(Duration::from_nanos)
 }
 
+/// `5%` or `0.05`: a part of a whole, from 0 to 1.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(percent) => (percent, 100.0),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>().map(|value| value / unit) {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(_) => Err(format!("'{text}' is not between 0% and 100%")),
+        Err(_) => Err(format!("'{text}' is not a share such as 5%")),
+    }
+}
+
 /// `0`, `0,2`, `0-3,8`: CPU numbers in the order given.
 pub fn parse_cpus(text: &str) -> Result<CpuList, String> {
     let mut cpus = Vec::new();
@@ -122,6 +135,14 @@ mod tests {
         assert_eq!(parse_duration("1d"), Ok(Duration::from_secs(86_400)));
         assert!(parse_duration("1 fortnight").is_err());
         assert!(parse_duration("1.2.3s").is_err());
+    }
+
+    #[test]
+    fn shares() {
+        assert_eq!(parse_share("5%"), Ok(0.05));
+        assert_eq!(parse_share("0.05"), Ok(0.05));
+        assert!(parse_share("101%").unwrap_err().contains("between"));
+        assert!(parse_share("%").is_err());
     }
 
     #[test]

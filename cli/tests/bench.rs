@@ -15,7 +15,8 @@ fn an_open_loop_reports_latency_slip_and_the_broker() {
     let table = broker.output(
         ["bench", "produce", "--records", "2000", "--record-size", "256", "--rate", "4000", "--topic", "b"]
             .into_iter()
-            .chain(["--partitions", "2", "--warmup", "200ms", "--json", file.to_str().unwrap()]),
+            .chain(["--partitions", "2", "--warmup", "200ms", "--slip-max", "100%", "--json"])
+            .chain([file.to_str().unwrap()]),
     );
     assert!(String::from_utf8_lossy(&table).contains("open-loop"));
     let report: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -75,26 +76,47 @@ fn a_rate_measures_from_end_to_end() {
     let home = scratch();
     let broker = Broker::start(home.path());
     let report = broker.output(
-        [
-            "bench",
-            "consume",
-            "--rate",
-            "2000",
-            "--records",
-            "1000",
-            "--batch-records",
-            "10",
-            "--partitions",
-            "3",
-        ]
-        .into_iter()
-        .chain(["--consumers", "2", "--warmup", "100ms", "-o", "json"]),
+        ["bench", "e2e", "--rate", "2000", "--records", "1000", "--batch-records", "10", "--partitions", "3"]
+            .into_iter()
+            .chain(["--consumers", "2", "--warmup", "100ms", "--slip-max", "100%", "-o", "json"]),
     );
     let report: Value = serde_json::from_slice(&report).unwrap();
     assert_eq!((&report["mode"], &report["operation"]), (&"open-loop".into(), &"consume".into()));
     // Each consumer reads everything.
     assert_eq!((&report["records"], &report["errors"]), (&2_000.into(), &0.into()));
     assert!(report["latency_us"]["p99"].is_f64() && report["slip_us"]["p99"].is_f64());
+}
+
+#[test]
+fn a_run_that_is_not_to_be_believed_ends_with_3_and_says_why() {
+    let home = scratch();
+    let broker = Broker::start(home.path());
+    let (json, hdr) = (home.path().join("runs.json"), home.path().join("run.hdr"));
+    let run = || {
+        let mut command = broker.run(["bench", "produce", "--records", "200", "--rate", "2000"]);
+        command.args(["--arrivals", "poisson", "--warmup", "0s", "--topic", "t"]);
+        // No generator is never late.
+        command.args(["--slip-max", "0%", "--json", json.to_str().unwrap(), "--append", "--hdr"]);
+        command.arg(&hdr).output().unwrap()
+    };
+    for _ in 0..2 {
+        let output = run();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("the generator ran late"), "{output:?}");
+    }
+    let reports = std::fs::read(&json).unwrap();
+    let reports: Vec<Value> =
+        serde_json::Deserializer::from_slice(&reports).into_iter().collect::<Result<_, _>>().unwrap();
+    assert_eq!(reports.len(), 2);
+    let counted: u64 = reports[1]["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|second| second["records"].as_u64().unwrap())
+        .sum();
+    assert_eq!(counted, 200);
+    let log = std::fs::read_to_string(&hdr).unwrap();
+    assert!(log.lines().any(|line| line.starts_with("0.000,1.000,")), "{log}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A process that is measured from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,20 @@ impl BrokerProcess {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The words it was started with.
+    pub fn command_line(&self) -> Vec<String> {
+        let words = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let words = words.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
+    /// The files and directories it holds open, but for devices.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else { return Vec::new() };
+        let paths = descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+        paths.filter(|path| path.is_absolute() && !path.starts_with("/dev")).collect()
     }
 
     /// What it has used so far; `None` once it is gone.
@@ -122,6 +136,10 @@ mod tests {
         assert_eq!(found.pid(), std::process::id());
         let usage = found.usage().unwrap();
         assert!(usage.rss_bytes > 0 && usage.rss_peak_bytes > 0);
+        assert_eq!(found.command_line(), std::env::args().collect::<Vec<_>>());
+        let file = std::env::current_exe().unwrap();
+        let _held = fs::File::open(&file).unwrap();
+        assert!(found.open_files().contains(&file));
     }
 
     #[test]

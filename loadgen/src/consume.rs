@@ -9,29 +9,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use corrente_client::{Client, Consumer, StartOffset};
 
+use crate::Watch;
 use crate::live::Live;
 use crate::plan::{Begin, ConsumePlan, Extent, Plan};
 use crate::produce;
 use crate::recorder::Recorder;
 use crate::tail::tail;
 use crate::target;
-use crate::usage::Meter;
 
 /// Runs the plan: beside a feed from end to end, and else as fast as it goes.
-pub async fn consume(
-    plan: &Plan,
-    work: &ConsumePlan,
-    meter: &mut Meter,
-    live: &Arc<Live>,
-) -> Result<Recorder> {
+pub async fn consume(plan: &Plan, work: &ConsumePlan, watch: &mut Watch) -> Result<Recorder> {
     match &work.feed {
-        Some(feed) => tail(plan, work, feed, meter, live).await,
-        None => drain(plan, work, meter, live).await,
+        Some(feed) => tail(plan, work, feed, watch).await,
+        None => drain(plan, work, watch).await,
     }
 }
 
 /// Fills the topic if it is new, then reads it with each consumer.
-async fn drain(plan: &Plan, work: &ConsumePlan, meter: &mut Meter, live: &Arc<Live>) -> Result<Recorder> {
+async fn drain(plan: &Plan, work: &ConsumePlan, watch: &mut Watch) -> Result<Recorder> {
     let client = target::connect(plan).await?;
     let target = target::prepare(&client, plan).await?;
     if let (true, Some(fill)) = (target.created, &work.fill) {
@@ -43,17 +38,20 @@ async fn drain(plan: &Plan, work: &ConsumePlan, meter: &mut Meter, live: &Arc<Li
         let client = target::connect(plan).await?;
         consumers.push(consumer(&client, plan, work).await?);
     }
-    meter.begin();
+    watch.meter.begin();
     let start = Instant::now();
     let readers: Vec<_> = consumers
         .into_iter()
-        .map(|consumer| tokio::spawn(read(consumer, start, work.extent, Arc::clone(live))))
+        .map(|consumer| {
+            let recorder = Recorder::with_timeline(Duration::ZERO, &watch.timeline);
+            tokio::spawn(read(consumer, start, work.extent, recorder, Arc::clone(&watch.live)))
+        })
         .collect();
     let mut all = Recorder::new(Duration::ZERO);
     for reader in readers {
         all.merge(&reader.await.context("a reader of the load generator panicked")?);
     }
-    meter.end();
+    watch.meter.end();
     Ok(all)
 }
 
@@ -68,9 +66,14 @@ async fn consumer(client: &Client, plan: &Plan, work: &ConsumePlan) -> Result<Co
 }
 
 /// Reads until the extent, the end, an error or a stop; looks for a stop at least every 100 ms.
-async fn read(mut consumer: Consumer, start: Instant, extent: Option<Extent>, live: Arc<Live>) -> Recorder {
+async fn read(
+    mut consumer: Consumer,
+    start: Instant,
+    extent: Option<Extent>,
+    mut recorder: Recorder,
+    live: Arc<Live>,
+) -> Recorder {
     const LOOK_UP: Duration = Duration::from_millis(100);
-    let mut recorder = Recorder::new(Duration::ZERO);
     while !live.stopping() && !is_over(extent, &recorder, start.elapsed()) {
         let Ok(next) = tokio::time::timeout(LOOK_UP, consumer.next_batch()).await else { continue };
         match next {

@@ -13,7 +13,9 @@ mod broker_process;
 mod consume;
 mod cpus;
 mod drive;
+pub mod hdr_log;
 mod live;
+pub mod machine;
 mod pacer;
 mod payload;
 pub mod plan;
@@ -21,39 +23,69 @@ mod produce;
 mod recorder;
 pub mod report;
 mod schedule;
+pub mod table;
 mod tail;
 mod target;
+pub mod timeline;
 mod usage;
+mod verdict;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
 pub use live::Live;
 use plan::{Plan, Work};
 use report::Report;
+use timeline::{Seconds, Timeline};
 use usage::Meter;
+
+/// What a run found.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The figures.
+    pub report: Report,
+    /// The histogram of each second.
+    pub seconds: Seconds,
+    /// The end of the warm-up, from which seconds are counted.
+    pub measured_from: SystemTime,
+}
+
+/// What looks at a run while it goes on.
+struct Watch {
+    meter: Meter,
+    timeline: Timeline,
+    live: Arc<Live>,
+}
 
 /// Runs a plan on the calling thread and, where the plan names several CPUs, on threads of its own.
 ///
 /// Blocks until the run is over; `live` shows how far it is, and stops it. Errors of single batches are counted in the
 /// report; an error here means that there was no run. A calling thread that the plan pins stays pinned.
-pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Report> {
+pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Outcome> {
     plan.check()?;
     cpus::pin_this_thread(&plan.cpus)?;
+    // Threads started from here on inherit the CPUs.
+    let (timeline, keeper) = Timeline::start()?;
+    let mut watch = Watch { meter: Meter::new(plan), timeline, live: Arc::clone(live) };
+    let recorder = runtime(plan)?.block_on(async {
+        match &plan.work {
+            Work::Produce(work) => produce::produce(plan, work, &mut watch).await,
+            Work::Consume(work) => consume::consume(plan, work, &mut watch).await,
+        }
+    })?;
+    let Watch { meter, timeline, .. } = watch;
+    drop(timeline);
+    let seconds = keeper.finish()?;
+    let measured_from = SystemTime::now() - recorder.measured();
+    Ok(Outcome { report: Report::new(plan, &recorder, &seconds, meter.usages()), seconds, measured_from })
+}
+
+fn runtime(plan: &Plan) -> Result<tokio::runtime::Runtime> {
     let mut builder = match plan.threads() {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    // Threads started from here on inherit the CPUs.
-    let runtime =
-        builder.worker_threads(plan.threads()).enable_all().build().context("starting the generator")?;
-    runtime.block_on(async {
-        let mut meter = Meter::new(plan);
-        let (operation, recorder) = match &plan.work {
-            Work::Produce(work) => ("produce", produce::produce(plan, work, &mut meter, live).await?),
-            Work::Consume(work) => ("consume", consume::consume(plan, work, &mut meter, live).await?),
-        };
-        Ok(Report::new(plan, operation, &recorder, meter.usages()))
-    })
+    builder.worker_threads(plan.threads()).enable_all().build().context("starting the generator")
 }

@@ -1,11 +1,12 @@
 //! Waiting for a moment more exactly than the runtime's millisecond timer does.
 //!
-//! A `timerfd` is a high-resolution kernel timer that wakes the runtime's own poll loop: late by a few microseconds
-//! and idle until then, where a spinning thread would take the CPU from the broker beside it.
+//! A `timerfd` is a high-resolution kernel timer that wakes the runtime's own poll loop: late by tens of microseconds,
+//! and idle until then. A generator with CPUs of its own sleeps until shortly before the moment and then looks at the
+//! clock; one that shares a CPU with the broker must not, as it would take it away.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -15,11 +16,16 @@ use tokio::io::unix::AsyncFd;
 /// One timer of one worker.
 pub struct Pacer {
     timer: AsyncFd<OwnedFd>,
+    /// How long before the moment it stops to sleep and begins to look.
+    looks_ahead: Duration,
 }
 
+/// More than a sleeping CPU takes to wake.
+const WAKE_UP: Duration = Duration::from_micros(150);
+
 impl Pacer {
-    /// Makes the timer; needs a tokio runtime with I/O.
-    pub fn new() -> io::Result<Pacer> {
+    /// Makes the timer; needs a tokio runtime with I/O. `exact` costs up to the whole CPU.
+    pub fn new(exact: bool) -> io::Result<Pacer> {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         #[expect(
@@ -28,11 +34,21 @@ impl Pacer {
                       owned here"
         )]
         let timer = AsyncFd::new(timer)?;
-        Ok(Pacer { timer })
+        Ok(Pacer { timer, looks_ahead: if exact { WAKE_UP } else { Duration::ZERO } })
     }
 
     /// Waits for `delay`, at once when it is zero. Safe to cancel: the next wait arms the timer anew.
     pub async fn wait(&self, delay: Duration) -> io::Result<()> {
+        let began = Instant::now();
+        self.sleep(delay.saturating_sub(self.looks_ahead)).await?;
+        while began.elapsed() < delay {
+            // Answers are looked for, and other tasks run, between two looks.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn sleep(&self, delay: Duration) -> io::Result<()> {
         if delay.is_zero() {
             return Ok(());
         }
@@ -60,18 +76,19 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     #[tokio::test]
     async fn never_wakes_early_even_after_a_cancelled_wait() {
-        let pacer = Pacer::new().unwrap();
-        {
-            let cancelled = pacer.wait(Duration::from_micros(1));
-            tokio::pin!(cancelled);
-            let _ = futures_util::poll!(cancelled.as_mut());
+        for exact in [false, true] {
+            let pacer = Pacer::new(exact).unwrap();
+            {
+                let cancelled = pacer.wait(Duration::from_micros(1));
+                tokio::pin!(cancelled);
+                let _ = futures_util::poll!(cancelled.as_mut());
+            }
+            let started = Instant::now();
+            pacer.wait(Duration::from_millis(20)).await.unwrap();
+            assert!(started.elapsed() >= Duration::from_millis(20));
         }
-        let started = Instant::now();
-        pacer.wait(Duration::from_millis(20)).await.unwrap();
-        assert!(started.elapsed() >= Duration::from_millis(20));
     }
 }

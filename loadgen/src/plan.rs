@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use corrente_client::Durability;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub use crate::schedule::{Arrivals, Rate};
 
 /// A run, complete: nothing outside it changes what is sent or read.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// Bootstrap addresses, `HOST:PORT`.
     pub brokers: Vec<String>,
@@ -21,10 +23,13 @@ pub struct Plan {
     pub cpus: Vec<usize>,
     /// The broker's process on this machine, where the owner of its port is not to be looked up.
     pub broker_pid: Option<u32>,
+    /// The most that the generator's own lateness may be of the latency, both at their 99.9th percentile, in a run that
+    /// is believed; from 0 to 1.
+    pub slip_share_max: f64,
 }
 
 /// The two kinds of run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
     /// Sends record batches and waits for their acknowledgements.
@@ -34,14 +39,14 @@ pub enum Work {
 }
 
 /// How batches are sent.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProducePlan {
     /// When batches are sent.
     pub pace: Pace,
     /// When the measured part ends.
     pub extent: Extent,
     /// Time at the start that is left out of the figures.
-    #[serde(rename = "warmup_s", serialize_with = "as_seconds")]
+    #[serde(rename = "warmup_s", with = "seconds")]
     pub warmup: Duration,
     /// The shape of records and batches.
     pub shape: Shape,
@@ -50,36 +55,38 @@ pub struct ProducePlan {
     /// Clients, each with connections of its own; at least 1.
     pub connections: usize,
     /// What an acknowledgement promises.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "text")]
     pub durability: Durability,
 }
 
 /// When batches are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {
     /// On a schedule that does not wait for answers.
     OpenLoop {
-        /// Records per second; at least 1.
-        records_per_s: u64,
+        /// Records per second.
+        rate: Rate,
+        /// How the batches are spread.
+        arrivals: Arrivals,
     },
     /// As fast as answers make room. Its latencies do not compare with an open loop's.
     ClosedLoop,
 }
 
 /// How long the measured part is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extent {
     /// So many records, rounded up to whole batches.
     Records(u64),
     /// So long.
-    #[serde(rename = "duration_s", serialize_with = "as_seconds")]
+    #[serde(rename = "duration_s", with = "seconds")]
     Duration(Duration),
 }
 
 /// What the records look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Bytes of each value.
     pub record_size: usize,
@@ -92,7 +99,7 @@ pub struct Shape {
 }
 
 /// How records are read.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConsumePlan {
     /// Where reading begins.
     pub from: Begin,
@@ -108,7 +115,7 @@ pub struct ConsumePlan {
 }
 
 /// Where a consumer begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Begin {
     /// The log start offset.
@@ -118,7 +125,7 @@ pub enum Begin {
 }
 
 /// Records put into a new topic before it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
     /// How many, rounded up to whole batches.
     pub records: u64,
@@ -130,6 +137,11 @@ impl Plan {
     /// Refuses a plan that could not mean anything.
     pub fn check(&self) -> Result<()> {
         ensure!(!self.brokers.is_empty(), "no broker address is given");
+        ensure!(
+            (0.0..=1.0).contains(&self.slip_share_max),
+            "a share of slip is between 0 and 100 %, not {} %",
+            self.slip_share_max * 100.0
+        );
         ensure!(self.partitions >= 1, "a topic needs at least 1 partition, not 0");
         match &self.work {
             Work::Produce(produce) => produce.check(),
@@ -142,23 +154,89 @@ impl Plan {
         self.cpus.len().max(1)
     }
 
-    /// Whether the schedule waits for the broker, in the words of the report.
-    pub fn mode(&self) -> &'static str {
-        let pace = match &self.work {
-            Work::Produce(produce) => produce.pace,
-            Work::Consume(consume) => consume.feed.as_ref().map_or(Pace::ClosedLoop, |feed| feed.pace),
-        };
-        match pace {
-            Pace::OpenLoop { .. } => "open-loop",
-            Pace::ClosedLoop => "closed-loop",
+    /// Whether a worker may use a whole CPU to be on time: it takes it from nobody if it was given to the generator.
+    pub fn exact(&self) -> bool {
+        !self.cpus.is_empty()
+    }
+
+    /// What is measured.
+    pub fn operation(&self) -> Operation {
+        match &self.work {
+            Work::Produce(_) => Operation::Produce,
+            Work::Consume(_) => Operation::Consume,
+        }
+    }
+
+    /// Whether the schedule waits for the broker.
+    pub fn mode(&self) -> Mode {
+        match self.sending().map(|sending| sending.pace) {
+            Some(Pace::OpenLoop { .. }) => Mode::OpenLoop,
+            Some(Pace::ClosedLoop) | None => Mode::ClosedLoop,
+        }
+    }
+
+    /// What is sent in the measured part, if anything is.
+    pub fn sending(&self) -> Option<&ProducePlan> {
+        match &self.work {
+            Work::Produce(produce) => Some(produce),
+            Work::Consume(consume) => consume.feed.as_ref(),
+        }
+    }
+}
+
+/// What a run measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// The way to the acknowledgement.
+    Produce,
+    /// Reading, or the way from end to end.
+    Consume,
+}
+
+/// Whether sending waits for answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// It keeps a schedule.
+    OpenLoop,
+    /// It goes on when an answer makes room.
+    ClosedLoop,
+}
+
+impl Operation {
+    /// As reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Produce => "produce",
+            Operation::Consume => "consume",
+        }
+    }
+}
+
+impl Mode {
+    /// As reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::OpenLoop => "open-loop",
+            Mode::ClosedLoop => "closed-loop",
         }
     }
 }
 
 impl ProducePlan {
     fn check(&self) -> Result<()> {
-        if let Pace::OpenLoop { records_per_s } = self.pace {
-            ensure!(records_per_s >= 1, "a rate is at least 1 record per second");
+        if let Pace::OpenLoop { rate, arrivals } = self.pace {
+            let (least, ramps) = match rate {
+                Rate::Constant(rate) => (rate, false),
+                Rate::Ramp { from, to } => (from.min(to), true),
+            };
+            ensure!(least >= 1, "a rate is at least 1 record per second");
+            ensure!(
+                !ramps || matches!(self.extent, Extent::Duration(_)),
+                "a rate that changes needs a duration, not a number of records"
+            );
+            ensure!(arrivals != Arrivals::Burst(0), "a burst is at least 1 batch");
         }
         ensure!(self.connections >= 1, "a run needs at least 1 connection");
         ensure!(
@@ -221,12 +299,33 @@ impl Shape {
     }
 }
 
-fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+/// A durability level by its name.
+mod text {
+    use corrente_client::Durability;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(level: &Durability, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(level)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Durability, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
-fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+/// A duration as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
 }
 
 #[cfg(test)]
@@ -239,7 +338,7 @@ pub(crate) mod tests {
             topic: "bench".to_owned(),
             partitions: 4,
             work: Work::Produce(ProducePlan {
-                pace: Pace::OpenLoop { records_per_s: 1_000 },
+                pace: Pace::OpenLoop { rate: Rate::Constant(1_000), arrivals: Arrivals::Constant },
                 extent: Extent::Records(10_001),
                 warmup: Duration::from_secs(1),
                 shape: Shape { record_size: 1_024, key_size: 16, batch_records: 10, seed: 7 },
@@ -249,6 +348,7 @@ pub(crate) mod tests {
             }),
             cpus: vec![],
             broker_pid: None,
+            slip_share_max: 0.05,
         }
     }
 
@@ -262,6 +362,12 @@ pub(crate) mod tests {
         let Work::Produce(produce) = &mut plan.work else { unreachable!() };
         produce.in_flight_max = 1;
         assert_eq!(plan.check().unwrap_err().to_string(), "1 batches in flight are fewer than 2 connections");
+        let mut plan = produce_plan();
+        let Work::Produce(produce) = &mut plan.work else { unreachable!() };
+        let rate = Rate::Ramp { from: 1, to: 2 };
+        produce.pace = Pace::OpenLoop { rate, arrivals: Arrivals::Poisson };
+        let refusal = plan.check().unwrap_err().to_string();
+        assert_eq!(refusal, "a rate that changes needs a duration, not a number of records");
     }
 
     #[test]
@@ -274,7 +380,7 @@ pub(crate) mod tests {
     #[test]
     fn a_plan_is_readable_in_json() {
         let json = serde_json::to_value(produce_plan()).unwrap();
-        assert_eq!(json["work"]["produce"]["pace"]["open-loop"]["records_per_s"], 1_000);
+        assert_eq!(json["work"]["produce"]["pace"]["open-loop"]["rate"]["constant"], 1_000);
         assert_eq!(json["work"]["produce"]["extent"]["records"], 10_001);
         assert_eq!(json["work"]["produce"]["warmup_s"], 1.0);
     }

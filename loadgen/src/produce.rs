@@ -6,25 +6,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use corrente_client::{Client, Durability};
 
+use crate::Watch;
 use crate::drive::{Share, Until, drive};
 use crate::live::Live;
 use crate::payload::BatchRing;
 use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan};
 use crate::recorder::Recorder;
-use crate::schedule::Schedule;
+use crate::schedule::{Curve, Schedule};
 use crate::tail::Ledger;
 use crate::target::{self, Target};
-use crate::usage::Meter;
 
 /// Runs the plan on a schedule that starts when everything is connected and prepared.
-pub async fn produce(
-    plan: &Plan,
-    work: &ProducePlan,
-    meter: &mut Meter,
-    live: &Arc<Live>,
-) -> Result<Recorder> {
+pub async fn produce(plan: &Plan, work: &ProducePlan, watch: &mut Watch) -> Result<Recorder> {
     let sender = Sender::prepare(plan, work).await?;
-    sender.send(Instant::now(), &[], meter, live).await
+    sender.send(Instant::now(), &[], watch).await
 }
 
 /// Clients that are connected and batches that are made: all that costs time before the schedule starts.
@@ -55,34 +50,33 @@ impl<'a> Sender<'a> {
 
     /// Sends everything. The meter reads the processes when the warm-up is over and when the last answer is in; each
     /// ledger is told what was acknowledged.
-    pub async fn send(
-        self,
-        start: Instant,
-        ledgers: &[Arc<Ledger>],
-        meter: &mut Meter,
-        live: &Arc<Live>,
-    ) -> Result<Recorder> {
+    pub async fn send(self, start: Instant, ledgers: &[Arc<Ledger>], watch: &mut Watch) -> Result<Recorder> {
         let work = self.work;
         let mut workers = Vec::new();
         for (worker, client) in self.clients.into_iter().enumerate() {
+            // Where records are read, the reader's figures are the run's, and what is shown meanwhile.
+            let (recorder, live) = match ledgers {
+                [] => (Recorder::with_timeline(work.warmup, &watch.timeline), Arc::clone(&watch.live)),
+                _ => (Recorder::new(work.warmup), Arc::new(Live::following(&watch.live))),
+            };
             let worker = Worker {
                 client,
                 topic: self.plan.topic.clone(),
                 partitions: self.target.partitions,
                 durability: work.durability,
                 ring: Arc::clone(&self.ring),
-                share: share(work, start, worker),
+                share: share(self.plan, work, start, worker),
                 ledgers: ledgers.to_vec(),
             };
-            workers.push(tokio::spawn(worker.run(work.warmup, Arc::clone(live))));
+            workers.push(tokio::spawn(worker.run(recorder, live)));
         }
         tokio::time::sleep(work.warmup.saturating_sub(start.elapsed())).await;
-        meter.begin();
+        watch.meter.begin();
         let mut all = Recorder::new(work.warmup);
         for worker in workers {
             all.merge(&worker.await.context("a worker of the load generator panicked")??);
         }
-        meter.end();
+        watch.meter.end();
         Ok(all)
     }
 }
@@ -105,17 +99,18 @@ pub async fn fill(
         ring: Arc::new(BatchRing::new(&fill.shape, wall_clock_ms())?),
         share: Share {
             start: Instant::now(),
-            schedule: Schedule::Closed,
+            schedule: None,
+            exact: false,
             first: 0,
             step: 1,
             in_flight_max: IN_FLIGHT,
-            until: Until::Index(fill.shape.batches_for(fill.records)),
+            until: Until::Measured(fill.shape.batches_for(fill.records)),
             batch_records: u64::from(fill.shape.batch_records),
             batch_bytes: fill.shape.batch_bytes(),
         },
         ledgers: Vec::new(),
     };
-    let recorder = worker.run(Duration::ZERO, Arc::clone(live)).await?;
+    let recorder = worker.run(Recorder::new(Duration::ZERO), Arc::clone(live)).await?;
     match recorder.first_errors().first() {
         Some(error) => anyhow::bail!("filling the topic: {error}"),
         None => Ok(()),
@@ -134,55 +129,53 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self, warmup: Duration, live: Arc<Live>) -> Result<Recorder> {
-        let mut recorder = Recorder::new(warmup);
-        let partitions = u64::from(self.partitions);
-        let worker = &self;
-        let send = |index: u64| async move {
-            let partition = u32::try_from(index % partitions).expect("less than a u32");
-            let batch = worker.ring.batch(index);
-            let produced =
-                worker.client.produce_raw(&worker.topic, partition, batch, worker.durability).await?;
-            if let Some(due) = worker.share.schedule.due(index) {
-                let (base, end) = (produced.base_offset.0, produced.end_offset.0);
-                worker.ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
-            }
+    async fn run(self, mut recorder: Recorder, live: Arc<Live>) -> Result<Recorder> {
+        let Worker { client, topic, partitions, durability, ring, share, ledgers } = self;
+        let (client, topic, ring, ledgers) = (&client, &topic, &ring, &ledgers);
+        let send = |index: u64, due: Duration| async move {
+            let partition = u32::try_from(index % u64::from(partitions)).expect("less than a u32");
+            let produced = client.produce_raw(topic, partition, ring.batch(index), durability).await?;
+            let (base, end) = (produced.base_offset.0, produced.end_offset.0);
+            ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
             Ok::<(), corrente_client::Error>(())
         };
-        drive(self.share, &live, &mut recorder, send).await?;
+        drive(share, &live, &mut recorder, send).await?;
         Ok(recorder)
     }
 }
 
 /// Batches go to the workers in turn, and to the partitions in turn.
-fn share(work: &ProducePlan, start: Instant, worker: usize) -> Share {
-    let workers = work.connections as u64;
-    let batch_records = u64::from(work.shape.batch_records);
+fn share(plan: &Plan, work: &ProducePlan, start: Instant, worker: usize) -> Share {
+    let (worker_index, workers) = (worker as u64, work.connections as u64);
     let schedule = match work.pace {
-        Pace::OpenLoop { records_per_s } => Schedule::Open { records_per_s, batch_records },
-        Pace::ClosedLoop => Schedule::Closed,
+        Pace::OpenLoop { rate, arrivals } => {
+            let measured = match work.extent {
+                Extent::Duration(duration) => duration,
+                Extent::Records(_) => Duration::ZERO,
+            };
+            let curve = Curve::new(rate, work.warmup, measured);
+            let turn = (worker_index, workers);
+            Some(Schedule::new(curve, arrivals, work.shape.batch_records, turn, work.shape.seed))
+        }
+        Pace::ClosedLoop => None,
     };
-    let worker_index = worker as u64;
-    let until = match (work.extent, schedule.batches_before(work.warmup)) {
-        (Extent::Records(records), Some(warm)) => Until::Index(warm + work.shape.batches_for(records)),
-        (Extent::Records(records), None) => {
-            // The first workers take one batch more where they do not come out even.
+    let until = match work.extent {
+        // The first workers take one batch more where they do not come out even.
+        Extent::Records(records) => {
             Until::Measured((work.shape.batches_for(records) + workers - 1 - worker_index) / workers)
         }
-        (Extent::Duration(duration), Some(_)) => {
-            Until::Index(schedule.batches_before(work.warmup + duration).expect("an open loop knows"))
-        }
-        (Extent::Duration(duration), None) => Until::Elapsed(work.warmup + duration),
+        Extent::Duration(duration) => Until::Due(work.warmup + duration),
     };
     let extra = usize::from(worker < work.in_flight_max % work.connections);
     Share {
         start,
         schedule,
+        exact: plan.exact(),
         first: worker_index,
         step: workers,
         in_flight_max: work.in_flight_max / work.connections + extra,
         until,
-        batch_records,
+        batch_records: u64::from(work.shape.batch_records),
         batch_bytes: work.shape.batch_bytes(),
     }
 }
@@ -199,11 +192,12 @@ mod tests {
     use crate::plan::tests::produce_plan;
 
     fn shares(change: impl Fn(&mut ProducePlan)) -> Vec<Share> {
-        let Work::Produce(mut work) = produce_plan().work else { unreachable!() };
+        let plan = produce_plan();
+        let Work::Produce(mut work) = plan.work.clone() else { unreachable!() };
         work.connections = 3;
         work.in_flight_max = 8;
         change(&mut work);
-        (0..3).map(|worker| share(&work, Instant::now(), worker)).collect()
+        (0..3).map(|worker| share(&plan, &work, Instant::now(), worker)).collect()
     }
 
     #[test]
@@ -215,10 +209,8 @@ mod tests {
     }
 
     #[test]
-    fn an_open_loop_knows_its_end_beforehand() {
-        // 1 s of warm-up at 1 000 records a second in batches of 10, then 1 001 batches.
-        assert_eq!(shares(|_| ())[0].until, Until::Index(100 + 1_001));
+    fn a_duration_begins_behind_the_warm_up() {
         let timed = shares(|work| work.extent = Extent::Duration(Duration::from_secs(2)));
-        assert_eq!(timed[2].until, Until::Index(300));
+        assert_eq!(timed[2].until, Until::Due(Duration::from_secs(3)));
     }
 }

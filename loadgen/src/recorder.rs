@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// One batch that came back, with its three times from the start of the run.
+use crate::timeline::{Interval, RunningSecond, Timeline};
+
+/// One batch that came back, with its four times from the start of the run, none before the one above it.
 #[derive(Debug, Clone, Copy)]
 pub struct Completion {
     /// When the schedule wanted it sent.
     pub due: Duration,
-    /// When it was sent; never before `due`.
+    /// When, besides, fewer batches were in flight than may be.
+    pub possible: Duration,
+    /// When it was sent.
     pub sent: Duration,
     /// When its acknowledgement, or its refusal, arrived.
     pub done: Duration,
@@ -23,12 +27,15 @@ pub struct Completion {
 }
 
 /// The figures of one worker; workers are merged at the end.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Recorder {
     /// Batches due before this belong to the warm-up: they count for nothing but errors.
     measure_from: Duration,
+    /// The second that runs, for the timeline; absent where figures of several workers are added up.
+    second: Option<RunningSecond>,
     latency_ns: Histogram<u64>,
     slip_ns: Histogram<u64>,
+    held: u64,
     records: u64,
     bytes: u64,
     errors: u64,
@@ -44,17 +51,25 @@ const HIGHEST_NS: u64 = 3_600_000_000_000;
 impl Recorder {
     /// An empty recorder that leaves out what was due before `measure_from`.
     pub fn new(measure_from: Duration) -> Recorder {
-        let histogram = || Histogram::new_with_bounds(1, HIGHEST_NS, 3).expect("constant bounds are valid");
         Recorder {
             measure_from,
+            second: None,
             latency_ns: histogram(),
             slip_ns: histogram(),
+            held: 0,
             records: 0,
             bytes: 0,
             errors: 0,
             last_done: Duration::ZERO,
             first_errors: Vec::new(),
         }
+    }
+
+    /// The same, and each second of it is told to `timeline`.
+    pub fn with_timeline(measure_from: Duration, timeline: &Timeline) -> Recorder {
+        let mut recorder = Recorder::new(measure_from);
+        recorder.second = Some(RunningSecond::new(timeline));
+        recorder
     }
 
     /// Whether a batch due at `due` counts.
@@ -67,11 +82,9 @@ impl Recorder {
         if !self.measures(done.due) {
             return;
         }
-        self.latency_ns.saturating_record_n(nanos(done.done.saturating_sub(done.due)), done.records);
-        self.slip_ns.saturating_record(nanos(done.sent.saturating_sub(done.due)));
-        self.records += done.records;
-        self.bytes += done.bytes;
-        self.last_done = self.last_done.max(done.done);
+        self.slip_ns.saturating_record(nanos(done.sent.saturating_sub(done.possible)));
+        self.held += u64::from(done.possible > done.due);
+        self.arrived(done.due, done.done, done.records, done.bytes);
     }
 
     /// Takes in records that were read without a send time of their own.
@@ -79,6 +92,7 @@ impl Recorder {
         if !self.measures(at) {
             return;
         }
+        self.second_at(at, |second| second.count(records, bytes));
         self.records += records;
         self.bytes += bytes;
         self.last_done = self.last_done.max(at);
@@ -89,7 +103,12 @@ impl Recorder {
         if !self.measures(due) {
             return;
         }
-        self.latency_ns.saturating_record_n(nanos(at.saturating_sub(due)), records);
+        let latency_ns = nanos(at.saturating_sub(due));
+        self.second_at(at, |second| {
+            second.count(records, bytes);
+            second.latency_ns.saturating_record_n(latency_ns, records);
+        });
+        self.latency_ns.saturating_record_n(latency_ns, records);
         self.records += records;
         self.bytes += bytes;
         self.last_done = self.last_done.max(at);
@@ -98,6 +117,7 @@ impl Recorder {
     /// Takes over how late the sender of what was read was, and what it failed to send.
     pub fn adopt_slip_and_errors(&mut self, sender: &Recorder) {
         self.slip_ns += &sender.slip_ns;
+        self.held += sender.held;
         self.errors += sender.errors;
         let room = FIRST_ERRORS_MAX.saturating_sub(self.first_errors.len());
         self.first_errors.extend(sender.first_errors.iter().take(room).cloned());
@@ -105,6 +125,7 @@ impl Recorder {
 
     /// Counts a batch that was refused or lost, warm-up or not.
     pub fn failed(&mut self, at: Duration, records: u64, error: &dyn std::fmt::Display) {
+        self.second_at(at, |second| second.errors += records);
         self.errors += records;
         self.last_done = self.last_done.max(at);
         if self.first_errors.len() < FIRST_ERRORS_MAX {
@@ -116,6 +137,7 @@ impl Recorder {
     pub fn merge(&mut self, other: &Recorder) {
         self.latency_ns += &other.latency_ns;
         self.slip_ns += &other.slip_ns;
+        self.held += other.held;
         self.records += other.records;
         self.bytes += other.bytes;
         self.errors += other.errors;
@@ -158,6 +180,22 @@ impl Recorder {
     pub fn slip_ns(&self) -> &Histogram<u64> {
         &self.slip_ns
     }
+
+    /// Batches that were due and had to wait, as no more may be in flight.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    fn second_at(&mut self, at: Duration, record: impl FnOnce(&mut Interval)) {
+        if let Some(second) = &mut self.second {
+            record(second.at(at.saturating_sub(self.measure_from)));
+        }
+    }
+}
+
+/// An empty histogram of nanoseconds.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST_NS, 3).expect("constant bounds are valid")
 }
 
 /// A histogram's values begin at one.
@@ -168,22 +206,20 @@ fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Schedule;
 
     const MS: Duration = Duration::from_millis(1);
 
     /// A target that serves one batch at a time in 10 µs, but stands still once for 500 ms.
     fn run_against_a_stalled_target(batches: u64) -> Recorder {
-        let schedule = Schedule::Open { records_per_s: 1_000, batch_records: 1 };
         let mut recorder = Recorder::new(Duration::ZERO);
         let mut free_at = Duration::ZERO;
         for index in 0..batches {
-            let due = schedule.due(index).unwrap();
+            let due = Duration::from_millis(index);
             let sent = due.max(free_at);
             let stall = if index == 100 { 500 * MS } else { Duration::ZERO };
             let done = sent + stall + Duration::from_micros(10);
             free_at = done;
-            recorder.acknowledged(Completion { due, sent, done, records: 1, bytes: 256 });
+            recorder.acknowledged(Completion { due, possible: due, sent, done, records: 1, bytes: 256 });
         }
         recorder
     }
@@ -202,13 +238,36 @@ mod tests {
     #[test]
     fn warm_up_is_left_out_but_its_errors_are_not() {
         let mut recorder = Recorder::new(10 * MS);
-        let batch = |at: Duration| Completion { due: at, sent: at, done: at + MS, records: 5, bytes: 50 };
+        let batch = |at: Duration| Completion {
+            due: at,
+            possible: at,
+            sent: at,
+            done: at + MS,
+            records: 5,
+            bytes: 50,
+        };
         recorder.acknowledged(batch(9 * MS));
         recorder.acknowledged(batch(10 * MS));
         recorder.failed(3 * MS, 5, &"refused");
         assert_eq!((recorder.records(), recorder.bytes(), recorder.errors()), (5, 50, 5));
         assert_eq!(recorder.measured(), MS);
         assert_eq!(recorder.first_errors(), ["refused"]);
+    }
+
+    #[test]
+    fn waiting_for_room_is_the_brokers_delay_and_not_the_generators() {
+        let mut recorder = Recorder::new(Duration::ZERO);
+        recorder.acknowledged(Completion {
+            due: MS,
+            possible: 7 * MS,
+            sent: 8 * MS,
+            done: 10 * MS,
+            records: 1,
+            bytes: 1,
+        });
+        assert_eq!(recorder.held(), 1);
+        assert!(recorder.slip_ns().equivalent(recorder.slip_ns().max(), 1_000_000));
+        assert!(recorder.latency_ns().equivalent(recorder.latency_ns().max(), 9_000_000));
     }
 
     #[test]

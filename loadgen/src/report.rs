@@ -1,20 +1,32 @@
-//! What a run found, as JSON for scripts and as a table for people.
+//! What a run found, as JSON for scripts; [`crate::table`] shows it to people.
 
-use comfy_table::{Table, presets};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::broker_process::Usage;
-use crate::plan::Plan;
+use crate::machine::Machine;
+use crate::plan::{Mode, Operation, Plan};
 use crate::recorder::Recorder;
+use crate::timeline::{Interval, Seconds};
+use crate::verdict;
 
 /// The result of a run. Counts leave out the warm-up, except for `errors`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// `produce` or `consume`.
-    pub operation: &'static str,
-    /// `open-loop` or `closed-loop`; latencies of the two do not compare.
-    pub mode: &'static str,
+    /// The generator's version.
+    pub version: String,
+    /// When the run was over, in milliseconds since 1970.
+    pub ended_ms: u64,
+    /// What was measured.
+    pub operation: Operation,
+    /// Latencies of the two modes do not compare.
+    pub mode: Mode,
+    /// Why the figures are not to be believed; empty if they are.
+    pub invalid: Vec<String>,
+    /// What makes the figures doubtful, in words.
+    pub warnings: Vec<String>,
     /// Records acknowledged or read.
     pub records: u64,
     /// Records refused or lost, warm-up included.
@@ -28,14 +40,21 @@ pub struct Report {
     /// From the intended send time to the acknowledgement, one value a record; with a feed, to the reading. Null
     /// throughout for a consumer without a feed.
     pub latency_us: Latency,
+    /// The same as a curve: pairs of a quantile and the latency in microseconds below which so many were, denser
+    /// towards 1.
+    pub latency_curve: Vec<(f64, f64)>,
     /// How late the generator itself was, one value a batch. Null throughout without a schedule.
     pub slip_us: Slip,
+    /// Batches that were due and had to wait, as no more may be in flight.
+    pub held_batches: u64,
+    /// What happened in each second; seconds in which nothing did are absent.
+    pub timeline: Vec<Second>,
     /// The broker's use of this machine in the measured time; null where it runs elsewhere.
     pub broker: Option<Broker>,
     /// CPU seconds of the generator in the measured time.
     pub generator_cpu_s: Option<f64>,
-    /// What makes these figures doubtful, in words.
-    pub warnings: Vec<String>,
+    /// The machine the generator ran on.
+    pub machine: Machine,
     /// The first few error texts.
     pub first_errors: Vec<String>,
     /// The plan that was run.
@@ -43,7 +62,7 @@ pub struct Report {
 }
 
 /// Microseconds.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each is the quantile it is named after")]
 pub struct Latency {
     pub min: Option<f64>,
@@ -57,19 +76,37 @@ pub struct Latency {
 }
 
 /// Microseconds.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each is the quantile it is named after")]
 pub struct Slip {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
+    pub p999: Option<f64>,
     pub max: Option<f64>,
 }
 
+/// One second of the measured part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Second {
+    /// Whole seconds from the end of the warm-up.
+    pub s: u64,
+    /// Records acknowledged or read.
+    pub records: u64,
+    /// Payload bytes of these.
+    pub bytes: u64,
+    /// Records that failed.
+    pub errors: u64,
+    /// Latency of the records that came back in this second.
+    pub latency_us: Latency,
+}
+
 /// What the broker's process used.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Broker {
     /// Its process id.
     pub pid: u32,
+    /// How it was started: with which binary, settings and configuration file.
+    pub command_line: Vec<String>,
     /// CPU seconds, user and system, in the measured time.
     pub cpu_s: f64,
     /// `cpu_s` per 10⁹ payload bytes.
@@ -78,112 +115,71 @@ pub struct Broker {
     pub rss_bytes: u64,
     /// The most resident memory since the process began.
     pub rss_peak_bytes: u64,
+    /// The file systems of its open files, and the devices below them.
+    pub file_systems: Vec<String>,
 }
 
 /// What the two processes used before and after the measured part.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Usages {
-    /// The broker: its process id and the two readings.
-    pub broker: Option<(u32, Usage, Usage)>,
+    /// The broker.
+    pub broker: Option<BrokerUsage>,
     /// The generator.
     pub generator: Option<(Usage, Usage)>,
 }
 
-/// Slip worth a warning: when the generator's 99th percentile is more than this part of the latency's.
-const SLIP_SHARE_MAX: f64 = 0.05;
+/// The broker's process and its two readings.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields of `Broker` say what they are")]
+pub struct BrokerUsage {
+    pub pid: u32,
+    pub command_line: Vec<String>,
+    pub file_systems: Vec<String>,
+    pub before: Usage,
+    pub after: Usage,
+}
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, operation: &'static str, recorder: &Recorder, usages: Usages) -> Report {
-        let seconds = recorder.measured().as_secs_f64();
-        let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+    pub(crate) fn new(plan: &Plan, recorder: &Recorder, seconds: &Seconds, usages: Usages) -> Report {
+        let measured_s = recorder.measured().as_secs_f64();
+        let per_second = |count: u64| if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 };
         let mode = plan.mode();
-        let slip_us = if mode == "open-loop" { Slip::of(recorder.slip_ns()) } else { Slip::default() };
-        let latency_us = Latency::of(recorder.latency_ns());
+        let slip_us = if mode == Mode::OpenLoop { Slip::of(recorder.slip_ns()) } else { Slip::default() };
         let mut report = Report {
-            operation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ended_ms: now_ms(),
+            operation: plan.operation(),
             mode,
+            invalid: Vec::new(),
+            warnings: Vec::new(),
             records: recorder.records(),
             errors: recorder.errors(),
-            seconds,
+            seconds: measured_s,
             records_per_s: per_second(recorder.records()),
             bytes_per_s: per_second(recorder.bytes()),
-            latency_us,
+            latency_us: Latency::of(recorder.latency_ns()),
+            latency_curve: curve(recorder.latency_ns()),
             slip_us,
-            broker: usages.broker.map(|reading| Broker::between(reading, recorder.bytes())),
+            held_batches: recorder.held(),
+            timeline: seconds.iter().map(|second| Second::of(&second)).collect(),
+            broker: usages.broker.map(|usage| Broker::between(usage, recorder.bytes())),
             generator_cpu_s: usages.generator.map(|(before, after)| after.cpu_s - before.cpu_s),
-            warnings: Vec::new(),
+            machine: Machine::describe(),
             first_errors: recorder.first_errors().to_vec(),
             plan: plan.clone(),
         };
-        report.warnings = report.doubts();
+        (report.invalid, report.warnings) = (verdict::invalid(&report), verdict::warnings(&report));
         report
     }
 
-    fn doubts(&self) -> Vec<String> {
-        let mut doubts = Vec::new();
-        if let (Some(slip), Some(latency)) = (self.slip_us.p99, self.latency_us.p99)
-            && slip > latency * SLIP_SHARE_MAX
-        {
-            doubts.push(format!(
-                "the generator ran late: slip p99 {slip:.0} µs is more than {:.0} % of latency p99 {latency:.0} µs",
-                SLIP_SHARE_MAX * 100.0
-            ));
-        }
-        if let Some(cpu_s) = self.generator_cpu_s
-            && self.mode == "open-loop"
-            && cpu_s > 0.95 * self.seconds * self.plan.threads() as f64
-        {
-            doubts.push(format!(
-                "the generator used {cpu_s:.1} s of cpu in {:.1} s: it may be the bottleneck",
-                self.seconds
-            ));
-        }
-        doubts
+    /// Whether its figures are to be believed.
+    pub fn is_valid(&self) -> bool {
+        self.invalid.is_empty()
     }
 
     /// One JSON object on several lines.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report holds nothing that JSON cannot")
-    }
-
-    /// A table for people.
-    pub fn to_table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(vec![self.operation, self.mode]);
-        table.add_row(vec!["topic".to_owned(), self.plan.topic.clone()]);
-        table.add_row(vec!["records".to_owned(), self.records.to_string()]);
-        table.add_row(vec!["errors".to_owned(), self.errors.to_string()]);
-        table.add_row(vec!["seconds".to_owned(), format!("{:.3}", self.seconds)]);
-        table.add_row(vec!["records/s".to_owned(), format!("{:.0}", self.records_per_s)]);
-        table.add_row(vec!["MB/s".to_owned(), format!("{:.1}", self.bytes_per_s / 1e6)]);
-        for (name, value) in self.latency_us.rows() {
-            table.add_row(vec![format!("latency {name}"), format!("{value:.1} µs")]);
-        }
-        for (name, value) in self.slip_us.rows() {
-            table.add_row(vec![format!("slip {name}"), format!("{value:.1} µs")]);
-        }
-        if let Some(broker) = &self.broker {
-            let per_gb = broker.cpu_s_per_gb.map_or_else(String::new, |s| format!(" ({s:.2} s per GB)"));
-            table.add_row(vec!["broker cpu".to_owned(), format!("{:.2} s{per_gb}", broker.cpu_s)]);
-            table.add_row(vec![
-                "broker memory".to_owned(),
-                format!("{} MiB, peak {} MiB", broker.rss_bytes >> 20, broker.rss_peak_bytes >> 20),
-            ]);
-        }
-        if let Some(cpu_s) = self.generator_cpu_s {
-            table.add_row(vec!["generator cpu".to_owned(), format!("{cpu_s:.2} s")]);
-        }
-        if self.mode == "closed-loop" && self.operation == "produce" {
-            table.add_row(vec![
-                "note".to_owned(),
-                "closed loop: these latencies leave out what a schedule would have shown".to_owned(),
-            ]);
-        }
-        for warning in &self.warnings {
-            table.add_row(vec!["warning".to_owned(), warning.clone()]);
-        }
-        table.to_string()
     }
 }
 
@@ -204,18 +200,6 @@ impl Latency {
             max: Some(micros(histogram.max())),
         }
     }
-
-    fn rows(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        let rows = [
-            ("p50", self.p50),
-            ("p90", self.p90),
-            ("p99", self.p99),
-            ("p99.9", self.p999),
-            ("p99.99", self.p9999),
-            ("max", self.max),
-        ];
-        rows.into_iter().filter_map(|(name, value)| Some((name, value?)))
-    }
 }
 
 impl Slip {
@@ -226,46 +210,76 @@ impl Slip {
         Slip {
             p50: Some(micros(histogram.value_at_quantile(0.5))),
             p99: Some(micros(histogram.value_at_quantile(0.99))),
+            p999: Some(micros(histogram.value_at_quantile(0.999))),
             max: Some(micros(histogram.max())),
         }
     }
+}
 
-    fn rows(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        let rows = [("p99", self.p99), ("max", self.max)];
-        rows.into_iter().filter_map(|(name, value)| Some((name, value?)))
+impl Second {
+    fn of(interval: &Interval) -> Second {
+        Second {
+            s: interval.index,
+            records: interval.records,
+            bytes: interval.bytes,
+            errors: interval.errors,
+            latency_us: Latency::of(&interval.latency_ns),
+        }
     }
 }
 
 impl Broker {
-    fn between((pid, before, after): (u32, Usage, Usage), bytes: u64) -> Broker {
+    fn between(usage: BrokerUsage, bytes: u64) -> Broker {
+        let BrokerUsage { pid, command_line, file_systems, before, after } = usage;
         let cpu_s = after.cpu_s - before.cpu_s;
         Broker {
             pid,
+            command_line,
             cpu_s,
             cpu_s_per_gb: (bytes > 0).then(|| cpu_s / (bytes as f64 / 1e9)),
             rss_bytes: after.rss_bytes,
             rss_peak_bytes: after.rss_peak_bytes,
+            file_systems,
         }
     }
+}
+
+/// Points of the percentile curve: five for each halving of the distance to 1.
+fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    const POINTS_PER_HALVING: u32 = 5;
+    if histogram.is_empty() {
+        return Vec::new();
+    }
+    histogram
+        .iter_quantiles(POINTS_PER_HALVING)
+        .map(|point| (point.quantile_iterated_to(), micros(point.value_iterated_to())))
+        .collect()
 }
 
 fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1e3
 }
 
+fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::plan::tests::produce_plan;
     use crate::recorder::Completion;
     use std::time::Duration;
 
-    fn recorder(slip: Duration) -> Recorder {
+    /// A thousand records in a hundred batches that each took 100 µs, and left `slip` late.
+    pub fn recorder(slip: Duration) -> Recorder {
         let mut recorder = Recorder::new(Duration::from_secs(1));
         for i in 0..100u64 {
             let due = Duration::from_millis(1_000 + i * 10);
             recorder.acknowledged(Completion {
                 due,
+                possible: due,
                 sent: due + slip,
                 done: due + slip + Duration::from_micros(100),
                 records: 10,
@@ -277,14 +291,25 @@ mod tests {
 
     fn usages() -> Usages {
         let at = |cpu_s| Usage { cpu_s, rss_bytes: 100 << 20, rss_peak_bytes: 120 << 20 };
-        Usages { broker: Some((42, at(1.0), at(1.5))), generator: Some((at(0.0), at(0.25))) }
+        let broker = BrokerUsage {
+            pid: 42,
+            command_line: vec!["corrente".to_owned(), "serve".to_owned()],
+            file_systems: vec!["ext4 on /dev/vda".to_owned()],
+            before: at(1.0),
+            after: at(1.5),
+        };
+        Usages { broker: Some(broker), generator: Some((at(0.0), at(0.25))) }
+    }
+
+    pub fn report(plan: &Plan, recorder: &Recorder) -> Report {
+        Report::new(plan, recorder, &Seconds::default(), usages())
     }
 
     #[test]
     fn json_has_what_scripts_rely_on() {
-        let report = Report::new(&produce_plan(), "produce", &recorder(Duration::ZERO), usages());
+        let report = report(&produce_plan(), &recorder(Duration::ZERO));
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
-        assert_eq!(json["mode"], "open-loop");
+        assert_eq!((&json["operation"], &json["mode"]), (&"produce".into(), &"open-loop".into()));
         assert_eq!(json["records"], 1_000);
         assert_eq!(json["errors"], 0);
         assert_eq!(json["broker"]["cpu_s"], 0.5);
@@ -300,15 +325,15 @@ mod tests {
         assert!((json["records_per_s"].as_f64().unwrap() - 1_000.0 / seconds).abs() < 1e-6);
         assert!((json["bytes_per_s"].as_f64().unwrap() - 1_040_000.0 / seconds).abs() < 1e-3);
         assert_eq!(json["warnings"].as_array().unwrap().len(), 0);
+        assert_eq!(json["invalid"].as_array().unwrap().len(), 0);
     }
 
     #[test]
-    fn a_late_generator_is_named() {
-        let report =
-            Report::new(&produce_plan(), "produce", &recorder(Duration::from_millis(5)), Usages::default());
-        assert!(report.warnings[0].contains("the generator ran late"), "{:?}", report.warnings);
-        assert!(report.to_table().contains("the generator ran late"));
-        assert!(report.broker.is_none());
+    fn json_can_be_read_back() {
+        let report = report(&produce_plan(), &recorder(Duration::ZERO));
+        let again: Report = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!((again.latency_us, again.machine), (report.latency_us, report.machine));
+        assert_eq!(serde_json::to_value(again.plan).unwrap(), serde_json::to_value(report.plan).unwrap());
     }
 
     #[test]
@@ -316,14 +341,21 @@ mod tests {
         let mut plan = produce_plan();
         let crate::plan::Work::Produce(produce) = &mut plan.work else { unreachable!() };
         produce.pace = crate::plan::Pace::ClosedLoop;
-        let report = Report::new(&plan, "produce", &recorder(Duration::ZERO), usages());
-        assert_eq!((report.mode, report.slip_us.p99), ("closed-loop", None));
-        assert!(report.to_table().contains("closed loop: these latencies"));
+        let report = report(&plan, &recorder(Duration::ZERO));
+        assert_eq!((report.mode, report.slip_us.p99), (Mode::ClosedLoop, None));
+    }
+
+    #[test]
+    fn the_curve_ends_at_the_greatest_latency() {
+        let report = report(&produce_plan(), &recorder(Duration::ZERO));
+        let (first, last) = (report.latency_curve[0], report.latency_curve[report.latency_curve.len() - 1]);
+        assert!(first.0 < 0.5, "{first:?}");
+        assert_eq!((last.0, Some(last.1)), (1.0, report.latency_us.max));
     }
 
     #[test]
     fn an_empty_run_divides_by_nothing() {
-        let report = Report::new(&produce_plan(), "produce", &Recorder::new(Duration::ZERO), usages());
+        let report = report(&produce_plan(), &Recorder::new(Duration::ZERO));
         assert_eq!((report.records_per_s, report.latency_us.p50), (0.0, None));
     }
 }

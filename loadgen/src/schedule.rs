@@ -1,52 +1,130 @@
 //! When each record batch is due.
 //!
-//! An open loop is a promise made before the run: batch `j` is due at a time that follows from the rate alone, whatever
-//! the broker does. A closed loop has no such promise; there a batch is due when an earlier one has made room for it.
+//! An open loop is a promise made before the run: every due time follows from the rate and the arrivals alone, whatever
+//! the broker does. The two are independent. The [`Rate`] says how many records are due by when; the [`Arrivals`] say
+//! how they are spread around that.
 
 use std::time::Duration;
 
-/// The arrival times of a run, counted in record batches from the start of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schedule {
-    /// A constant rate. Every record of a batch is due when its batch is due.
-    Open {
-        /// Records per second over all workers; at least 1.
-        records_per_s: u64,
-        /// Records in each batch; at least 1.
-        batch_records: u64,
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// Records per second, over all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rate {
+    /// The same all the time; at least 1.
+    Constant(u64),
+    /// `from` until the warm-up is over, then straight to `to`, which is reached when the run ends. Both at least 1.
+    Ramp {
+        /// At the start.
+        from: u64,
+        /// At the end.
+        to: u64,
     },
-    /// As fast as acknowledgements make room.
-    Closed,
+}
+
+/// How record batches arrive at a given rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrivals {
+    /// At equal distances.
+    Constant,
+    /// Independently of each other, as those of many separate senders do: distances are exponentially distributed.
+    Poisson,
+    /// So many batches at once, and then none until as many are due again; at least 1.
+    Burst(u64),
+}
+
+/// The due times of one worker's batches, counted from the start of the run. They never go back.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    curve: Curve,
+    arrivals: Arrivals,
+    batch_records: f64,
+    /// This worker's next batch among those of all workers.
+    next: u64,
+    workers: u64,
+    /// Records due before the last batch of a Poisson process, as a point on the curve.
+    position: f64,
+    rng: Rng,
 }
 
 impl Schedule {
-    /// When batch `index` is due, from the start of the run. `None` in a closed loop: due at once.
-    pub fn due(&self, index: u64) -> Option<Duration> {
-        match *self {
-            Schedule::Open { records_per_s, batch_records } => {
-                let records = u128::from(index) * u128::from(batch_records);
-                Some(duration_from_nanos(records * 1_000_000_000 / u128::from(records_per_s)))
-            }
-            Schedule::Closed => None,
-        }
+    /// The schedule of worker number `worker` of `workers`: at equal distances they take turns, and Poisson processes
+    /// of their own add up to one. The same seed gives the same times.
+    pub fn new(
+        curve: Curve,
+        arrivals: Arrivals,
+        batch_records: u32,
+        (worker, workers): (u64, u64),
+        seed: u64,
+    ) -> Schedule {
+        assert!(worker < workers, "worker {worker} of {workers}");
+        let rng = Rng::with_seed(seed ^ worker.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let batch_records = f64::from(batch_records);
+        Schedule { curve, arrivals, batch_records, next: worker, workers, position: 0.0, rng }
     }
 
-    /// How many batches are due before `end`, an exclusive bound. `None` in a closed loop: nobody can know.
-    pub fn batches_before(&self, end: Duration) -> Option<u64> {
-        match *self {
-            Schedule::Open { records_per_s, batch_records } => {
-                // due(j) < end  <=>  floor(j·b·10⁹/r) < end  <=>  j·b·10⁹ < end·r
-                let numerator = end.as_nanos() * u128::from(records_per_s);
-                let per_batch = u128::from(batch_records) * 1_000_000_000;
-                Some(u64::try_from(numerator.div_ceil(per_batch)).unwrap_or(u64::MAX))
+    /// When the next batch is due.
+    pub fn next_due(&mut self) -> Duration {
+        let position = match self.arrivals {
+            Arrivals::Constant => self.next as f64 * self.batch_records,
+            Arrivals::Burst(batches) => (self.next / batches * batches) as f64 * self.batch_records,
+            Arrivals::Poisson => {
+                // The logarithm of 1 - u, as u may be 0 and is never 1.
+                let distance = -(1.0 - self.rng.f64()).ln();
+                self.position += distance * self.batch_records * self.workers as f64;
+                self.position
             }
-            Schedule::Closed => None,
-        }
+        };
+        self.next += self.workers;
+        self.curve.due(position)
     }
 }
 
-fn duration_from_nanos(nanos: u128) -> Duration {
-    u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+/// A rate with its times: how many records are due by when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Curve {
+    from: f64,
+    to: f64,
+    /// The seconds at which it begins to rise or fall, and how many it does so.
+    ramp_begin_s: f64,
+    ramp_s: f64,
+}
+
+impl Curve {
+    /// A ramp begins behind the warm-up and lasts for `measured`.
+    pub fn new(rate: Rate, warmup: Duration, measured: Duration) -> Curve {
+        let (from, to) = match rate {
+            Rate::Constant(rate) => (rate, rate),
+            Rate::Ramp { from, to } => (from, to),
+        };
+        let (ramp_begin_s, ramp_s) = (warmup.as_secs_f64(), measured.as_secs_f64());
+        Curve { from: from as f64, to: to as f64, ramp_begin_s, ramp_s }
+    }
+
+    /// When the record is due before which `records` are.
+    fn due(&self, records: f64) -> Duration {
+        let before_ramp = self.from * self.ramp_begin_s;
+        if self.from == self.to || records <= before_ramp {
+            return seconds(records / self.from);
+        }
+        let in_ramp = records - before_ramp;
+        // in_ramp = from·t + slope·t²/2, solved in the form that holds for a slope of either sign and near zero.
+        let slope = (self.to - self.from) / self.ramp_s;
+        let discriminant = self.from.mul_add(self.from, 2.0 * slope * in_ramp);
+        let end_of_ramp = (self.from + self.to) / 2.0 * self.ramp_s;
+        if in_ramp >= end_of_ramp || discriminant < 0.0 {
+            return seconds(self.ramp_begin_s + self.ramp_s + (in_ramp - end_of_ramp).max(0.0) / self.to);
+        }
+        seconds(self.ramp_begin_s + 2.0 * in_ramp / (self.from + discriminant.sqrt()))
+    }
+}
+
+/// To the nearest nanosecond; what no clock can count is never due.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
@@ -54,53 +132,135 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn record_i_is_due_i_over_rate_after_the_start() {
-        let schedule = Schedule::Open { records_per_s: 1_000, batch_records: 1 };
-        assert_eq!(schedule.due(0), Some(Duration::ZERO));
-        assert_eq!(schedule.due(1), Some(Duration::from_millis(1)));
-        assert_eq!(schedule.due(86_400_000), Some(Duration::from_secs(86_400)));
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn dues(rate: Rate, arrivals: Arrivals, batch_records: u32, workers: u64, count: usize) -> Vec<Duration> {
+        let curve = Curve::new(rate, SECOND, 10 * SECOND);
+        let of_worker = |worker| {
+            let mut schedule = Schedule::new(curve, arrivals, batch_records, (worker, workers), 1);
+            (0..count).map(move |_| schedule.next_due())
+        };
+        let mut dues: Vec<Duration> = (0..workers).flat_map(of_worker).collect();
+        dues.sort();
+        dues
     }
 
     #[test]
     fn a_batch_is_due_with_all_its_records() {
-        let schedule = Schedule::Open { records_per_s: 1_000_000, batch_records: 1_000 };
-        assert_eq!(schedule.due(3), Some(Duration::from_millis(3)));
-        assert_eq!(schedule.batches_before(Duration::from_secs(1)), Some(1_000));
+        let dues = dues(Rate::Constant(1_000_000), Arrivals::Constant, 1_000, 1, 4);
+        assert_eq!(dues, [0, 1, 2, 3].map(Duration::from_millis));
     }
 
     #[test]
-    fn a_closed_loop_promises_nothing() {
-        assert_eq!(Schedule::Closed.due(7), None);
-        assert_eq!(Schedule::Closed.batches_before(Duration::from_secs(1)), None);
+    fn workers_take_turns() {
+        let one = dues(Rate::Constant(777), Arrivals::Constant, 3, 1, 300);
+        assert_eq!(dues(Rate::Constant(777), Arrivals::Constant, 3, 3, 100), one);
+    }
+
+    #[test]
+    fn a_day_later_it_has_not_drifted() {
+        let curve = Curve::new(Rate::Constant(1_000), SECOND, SECOND);
+        assert_eq!(curve.due(86_400_000.0), Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn bursts_come_at_once_and_keep_the_rate() {
+        let dues = dues(Rate::Constant(1_000), Arrivals::Burst(100), 1, 2, 150);
+        for (index, due) in dues.iter().enumerate() {
+            assert_eq!(*due, Duration::from_millis(index as u64 / 100 * 100), "batch {index}");
+        }
+    }
+
+    #[test]
+    fn a_ramp_passes_the_rates_between() {
+        // 1 s at 1 000 and 10 s from 1 000 to 3 000: 1 000 records, and then 20 000 of which 7 500 in the first half.
+        let curve = Curve::new(Rate::Ramp { from: 1_000, to: 3_000 }, SECOND, 10 * SECOND);
+        assert_eq!(curve.due(1_000.0), SECOND);
+        assert_eq!(curve.due(8_500.0), 6 * SECOND);
+        assert_eq!(curve.due(21_000.0), 11 * SECOND);
+        assert_eq!(curve.due(24_000.0), 12 * SECOND);
+        let falling = Curve::new(Rate::Ramp { from: 3_000, to: 1_000 }, Duration::ZERO, 10 * SECOND);
+        assert_eq!(falling.due(12_500.0), 5 * SECOND);
+        assert_eq!(falling.due(21_000.0), 11 * SECOND);
+    }
+
+    #[test]
+    fn poisson_arrivals_have_the_mean_and_the_spread_of_their_kind() {
+        const COUNT: usize = 40_000;
+        for workers in [1, 4] {
+            let dues = dues(Rate::Constant(1_000), Arrivals::Poisson, 1, workers, COUNT / workers as usize);
+            // The last worker to end leaves a thin tail: look at the part that all of them fill.
+            let dues = &dues[..COUNT * 9 / 10];
+            let distances: Vec<f64> = dues.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+            let mean = distances.iter().sum::<f64>() / distances.len() as f64;
+            let variance = distances.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / distances.len() as f64;
+            assert!((mean * 1_000.0 - 1.0).abs() < 0.03, "{workers} workers: mean {mean}");
+            // An exponential distribution spreads as wide as its mean.
+            assert!(
+                (variance.sqrt() / mean - 1.0).abs() < 0.05,
+                "{workers} workers: {}",
+                variance.sqrt() / mean
+            );
+        }
+    }
+
+    #[test]
+    fn a_seed_is_a_schedule() {
+        let poisson = |seed| {
+            let curve = Curve::new(Rate::Constant(1_000), SECOND, SECOND);
+            Schedule::new(curve, Arrivals::Poisson, 1, (0, 1), seed).next_due()
+        };
+        assert_eq!(poisson(7), poisson(7));
+        assert_ne!(poisson(7), poisson(8));
+    }
+
+    fn any_rate() -> impl Strategy<Value = Rate> {
+        let rate = 1_u64..100_000_000;
+        prop_oneof![
+            rate.clone().prop_map(Rate::Constant),
+            (rate.clone(), rate).prop_map(|(from, to)| Rate::Ramp { from, to }),
+        ]
+    }
+
+    fn any_arrivals() -> impl Strategy<Value = Arrivals> {
+        prop_oneof![
+            Just(Arrivals::Constant),
+            Just(Arrivals::Poisson),
+            (1_u64..1_000).prop_map(Arrivals::Burst)
+        ]
     }
 
     proptest! {
         #[test]
-        fn due_times_never_go_back_and_never_drift(
-            records_per_s in 1u64..100_000_000,
-            batch_records in 1u64..10_000,
-            index in 0u64..1_000_000_000,
+        fn due_times_never_go_back(
+            rate in any_rate(),
+            arrivals in any_arrivals(),
+            batch_records in 1_u32..10_000,
+            seed: u64,
         ) {
-            let schedule = Schedule::Open { records_per_s, batch_records };
-            let due = schedule.due(index).unwrap();
-            prop_assert!(due <= schedule.due(index + 1).unwrap());
-            let exact = index as f64 * batch_records as f64 / records_per_s as f64;
-            prop_assert!((due.as_secs_f64() - exact).abs() <= exact * 1e-9 + 1e-9);
+            let curve = Curve::new(rate, SECOND, 10 * SECOND);
+            let mut schedule = Schedule::new(curve, arrivals, batch_records, (1, 2), seed);
+            let mut last = Duration::ZERO;
+            for _ in 0..1_000 {
+                let due = schedule.next_due();
+                prop_assert!(due >= last, "{due:?} after {last:?}");
+                last = due;
+            }
         }
 
         #[test]
-        fn batches_before_agrees_with_due(
-            records_per_s in 1u64..10_000_000,
-            batch_records in 1u64..10_000,
-            end_ns in 1u64..100_000_000_000,
-        ) {
-            let schedule = Schedule::Open { records_per_s, batch_records };
-            let end = Duration::from_nanos(end_ns);
-            let count = schedule.batches_before(end).unwrap();
-            prop_assert!(count > 0);
-            prop_assert!(schedule.due(count - 1).unwrap() < end);
-            prop_assert!(schedule.due(count).unwrap() >= end);
+        fn as_many_are_due_as_the_rate_says(rate in any_rate(), at_s in 0.0_f64..20.0) {
+            let curve = Curve::new(rate, SECOND, 10 * SECOND);
+            let (from, to) = match rate {
+                Rate::Constant(rate) => (rate as f64, rate as f64),
+                Rate::Ramp { from, to } => (from as f64, to as f64),
+            };
+            let in_ramp = (at_s - 1.0).clamp(0.0, 10.0);
+            let records = from * at_s.min(1.0)
+                + from * in_ramp + (to - from) / 10.0 * in_ramp * in_ramp / 2.0
+                + to * (at_s - 11.0).max(0.0);
+            let due = curve.due(records).as_secs_f64();
+            prop_assert!((due - at_s).abs() < 1e-6, "{due} for {at_s}");
         }
     }
 }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use corrente_client::{Batch, Consumer, StartOffset};
 
+use crate::Watch;
 use crate::live::Live;
 use crate::plan::{ConsumePlan, Plan, ProducePlan};
 use crate::produce::Sender;
 use crate::recorder::Recorder;
 use crate::target;
-use crate::usage::Meter;
 
 /// What one consumer has to read, and what it has read.
 #[derive(Debug)]
@@ -48,9 +48,9 @@ struct Arrival {
 }
 
 impl Ledger {
-    fn new(partitions: u32, warmup: Duration) -> Ledger {
+    fn new(partitions: u32, recorder: Recorder) -> Ledger {
         let partitions = (0..partitions).map(|_| Half::default()).collect();
-        Ledger { state: Mutex::new(State { partitions, closed: false, recorder: Recorder::new(warmup) }) }
+        Ledger { state: Mutex::new(State { partitions, closed: false, recorder }) }
     }
 
     /// The batch at these offsets was due then.
@@ -93,8 +93,8 @@ impl Ledger {
         state.closed && state.partitions.iter().all(|half| half.read_end >= half.acknowledged_end)
     }
 
-    fn recorder(&self) -> Recorder {
-        self.lock().recorder.clone()
+    fn add_to(&self, all: &mut Recorder) {
+        all.merge(&self.lock().recorder);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,8 +107,7 @@ pub async fn tail(
     plan: &Plan,
     work: &ConsumePlan,
     feed: &ProducePlan,
-    meter: &mut Meter,
-    live: &Arc<Live>,
+    watch: &mut Watch,
 ) -> Result<Recorder> {
     let sender = Sender::prepare(plan, feed).await?;
     let target = sender.target().clone();
@@ -118,23 +117,22 @@ pub async fn tail(
     for _ in 0..work.consumers {
         let client = target::connect(plan).await?;
         let consumer = client.consumer().topic(&plan.topic).from(from).build().await?;
-        readers.push((consumer, Arc::new(Ledger::new(target.partitions, feed.warmup))));
+        let recorder = Recorder::with_timeline(feed.warmup, &watch.timeline);
+        readers.push((consumer, Arc::new(Ledger::new(target.partitions, recorder))));
     }
     let ledgers: Vec<Arc<Ledger>> = readers.iter().map(|(_, ledger)| Arc::clone(ledger)).collect();
     let start = Instant::now();
     let reading: Vec<_> = readers
         .into_iter()
-        .map(|(consumer, ledger)| tokio::spawn(read(consumer, ledger, start, Arc::clone(live))))
+        .map(|(consumer, ledger)| tokio::spawn(read(consumer, ledger, start, Arc::clone(&watch.live))))
         .collect();
-    // What is shown while it runs is the reading.
-    let sending = Arc::new(Live::following(live));
-    let sent = sender.send(start, &ledgers, meter, &sending).await;
+    let sent = sender.send(start, &ledgers, watch).await;
     ledgers.iter().for_each(|ledger| ledger.close());
     let mut all = Recorder::new(feed.warmup);
     for reader in reading {
         reader.await.context("a reader of the load generator panicked")?;
     }
-    ledgers.iter().for_each(|ledger| all.merge(&ledger.recorder()));
+    ledgers.iter().for_each(|ledger| ledger.add_to(&mut all));
     all.adopt_slip_and_errors(&sent?);
     Ok(all)
 }
@@ -184,16 +182,26 @@ mod tests {
         Arrival { at, records: 10, bytes: 100 }
     }
 
+    fn ledger(partitions: u32) -> Ledger {
+        Ledger::new(partitions, Recorder::new(Duration::ZERO))
+    }
+
+    fn recorder(ledger: &Ledger) -> Recorder {
+        let mut recorder = Recorder::new(Duration::ZERO);
+        ledger.add_to(&mut recorder);
+        recorder
+    }
+
     #[test]
     fn halves_meet_in_either_order() {
-        let ledger = Ledger::new(2, Duration::ZERO);
+        let ledger = ledger(2);
         ledger.acknowledged(0, 0, 10, MS);
         ledger.read(0, 0, 10, arrival(3 * MS));
         // The same offsets of another partition are other records, and here the reader is the faster.
         ledger.read(1, 0, 10, arrival(9 * MS));
-        assert_eq!(ledger.recorder().records(), 10);
+        assert_eq!(recorder(&ledger).records(), 10);
         ledger.acknowledged(1, 0, 10, 5 * MS);
-        let recorder = ledger.recorder();
+        let recorder = recorder(&ledger);
         assert_eq!((recorder.records(), recorder.bytes()), (20, 200));
         assert_eq!(recorder.latency_ns().count_between(1_990_000, 2_010_000), 10);
         assert_eq!(recorder.latency_ns().count_between(3_990_000, 4_010_000), 10);
@@ -201,7 +209,7 @@ mod tests {
 
     #[test]
     fn it_is_complete_when_all_that_was_acknowledged_is_read() {
-        let ledger = Ledger::new(2, Duration::ZERO);
+        let ledger = ledger(2);
         ledger.acknowledged(1, 0, 10, MS);
         ledger.acknowledged(1, 10, 20, MS);
         ledger.close();
@@ -214,6 +222,6 @@ mod tests {
 
     #[test]
     fn an_open_ledger_is_never_complete() {
-        assert!(!Ledger::new(1, Duration::ZERO).is_complete());
+        assert!(!ledger(1).is_complete());
     }
 }

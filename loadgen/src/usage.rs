@@ -1,8 +1,11 @@
 //! Reads what broker and generator use, before and after the measured part.
 
+use std::collections::BTreeSet;
+
 use crate::broker_process::{BrokerProcess, Usage};
+use crate::machine::file_system_of;
 use crate::plan::Plan;
-use crate::report::Usages;
+use crate::report::{BrokerUsage, Usages};
 
 /// Two processes and their readings.
 #[derive(Debug)]
@@ -36,12 +39,24 @@ impl Meter {
     pub fn usages(&self) -> Usages {
         let broker = self.broker.zip(self.before.0.zip(self.after.0));
         Usages {
-            broker: broker.map(|(process, (before, after))| (process.pid(), before, after)),
+            broker: broker.map(|(process, (before, after))| broker_usage(process, before, after)),
             generator: self.before.1.zip(self.after.1),
         }
     }
 
     fn read(&self) -> (Option<Usage>, Option<Usage>) {
         (self.broker.and_then(|process| process.usage()), BrokerProcess::this_one().usage())
+    }
+}
+
+fn broker_usage(process: BrokerProcess, before: Usage, after: Usage) -> BrokerUsage {
+    let file_systems: BTreeSet<String> =
+        process.open_files().iter().filter_map(|path| file_system_of(path)).collect();
+    BrokerUsage {
+        pid: process.pid(),
+        command_line: process.command_line(),
+        file_systems: file_systems.into_iter().collect(),
+        before,
+        after,
     }
 }

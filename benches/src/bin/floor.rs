@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use corrente_benches::figures::Figures;
-use corrente_benches::floor::{DiskFile, Machine, measure_round};
+use corrente_benches::floor::{DiskFile, Site, measure_round};
+use corrente_loadgen::machine::Machine;
 use serde::Serialize;
 
 /// Measures loopback and disk with plain system calls: several rounds, all parts in each, medians at the end.
@@ -38,7 +39,7 @@ struct Arguments {
 
 #[derive(Serialize)]
 struct Report {
-    machine: Machine,
+    machine: Site,
     figures: Figures,
 }
 
@@ -55,8 +56,9 @@ fn main() -> Result<()> {
     }
     drop(file);
 
-    let machine = Machine::describe(&arguments.dir);
-    println!("{} × {}, kernel {}, {}", machine.cpus, machine.cpu, machine.kernel, machine.file_system);
+    let machine = Site::describe(&arguments.dir);
+    let Site { machine: Machine { cpus, cpu, kernel, .. }, file_system } = &machine;
+    println!("{cpus} × {cpu}, kernel {kernel}, {file_system}");
     println!("median (least..greatest) of {} rounds", arguments.rounds);
     for (name, figure) in figures.iter() {
         println!("{name:<34} {figure}");
