@@ -111,6 +111,7 @@ mod tests {
             "corrente bench produce --rate 1k..50k --arrivals poisson --duration 5s --slip-max 10% --hdr f",
             "corrente bench produce --arrivals burst:10 --json f --append",
             "corrente bench consume --from latest --duration 5s",
+            "corrente bench compare a.json b.json --fail-if p99>+5% --fail-if records/s<-3%",
             "corrente bench e2e --duration 5s --rate 1000 --record-size 100 --batch-records 10 --partitions 2 \
              --consumers 3 --cpus 0",
             "corrente log verify d",
@@ -135,6 +136,8 @@ mod tests {
             "corrente bench produce --rate 1 --closed-loop",
             "corrente bench produce --arrivals sometimes",
             "corrente bench produce --append",
+            "corrente bench compare a.json",
+            "corrente bench compare a.json b.json --fail-if p99",
             "corrente bench consume --rate 1",
             "corrente produce t --durability maybe",
             "corrente produce t --header novalue",

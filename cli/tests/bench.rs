@@ -120,6 +120,37 @@ fn a_run_that_is_not_to_be_believed_ends_with_3_and_says_why() {
 }
 
 #[test]
+fn runs_are_compared_with_a_verdict() {
+    let home = scratch();
+    let broker = Broker::start(home.path());
+    let files = ["a.json", "b.json"].map(|name| home.path().join(name).to_str().unwrap().to_owned());
+    let compare = |condition: &str| {
+        common::corrente(["bench", "compare", &files[0], &files[1], "--fail-if", condition]).output().unwrap()
+    };
+    let run_both = || {
+        for file in &files {
+            let mut command = broker.run(["bench", "produce", "--records", "200", "--closed-loop"]);
+            command.args(["--warmup", "0s", "--topic", "t", "--json", file, "--append"]);
+            common::succeed(&mut command);
+        }
+    };
+    run_both();
+    // More than nothing, less than anything: what the condition says of one run a side is not to be judged.
+    let output = compare("p99>-100%");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("A has 1 of at least 3 runs"), "{output:?}");
+    run_both();
+    run_both();
+    assert_eq!(compare("p99>-100%").status.code(), Some(1));
+    assert_eq!(compare("p99<-100%").status.code(), Some(0));
+
+    let garbage = home.path().join("garbage");
+    std::fs::write(&garbage, "{}").unwrap();
+    let error = refused(common::corrente(["bench", "compare", &files[0]]).arg(&garbage));
+    assert!(error.contains("does not hold reports of corrente bench"), "{error}");
+}
+
+#[test]
 fn a_plan_that_cannot_be_is_refused() {
     let error = refused(&mut common::corrente(["bench", "produce", "--records", "0", "--topic", "t"]));
     assert!(error.contains("0 records"), "{error}");

@@ -10,6 +10,7 @@
 )]
 
 mod broker_process;
+pub mod compare;
 mod consume;
 mod cpus;
 mod drive;

@@ -37,7 +37,7 @@ fn generator_was_starved(report: &Report) -> Option<String> {
     const SHARE_MAX: f64 = 0.95;
     let cpu_s = report.generator_cpu_s?;
     let available_s = report.seconds * report.plan.threads() as f64;
-    let counts = report.mode == Mode::OpenLoop && !report.plan.exact();
+    let counts = report.mode == Mode::OpenLoop && !report.plan.exact() && report.seconds > 0.0;
     (counts && cpu_s > SHARE_MAX * available_s).then(|| {
         format!("the generator used {cpu_s:.1} s of CPU in {:.1} s: it was the bottleneck", report.seconds)
     })

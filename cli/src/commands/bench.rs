@@ -1,5 +1,6 @@
 //! `corrente bench`: plans runs of the load generator, shows how far they are, prints what they found.
 
+mod compare;
 mod consume;
 mod e2e;
 mod produce;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
+use self::compare::CompareArgs;
 use self::consume::ConsumeArgs;
 use self::e2e::E2eArgs;
 use self::produce::ProduceArgs;
@@ -22,6 +24,7 @@ pub enum BenchCommand {
     Produce(ProduceArgs),
     Consume(ConsumeArgs),
     E2e(E2eArgs),
+    Compare(CompareArgs),
 }
 
 /// What a run whose figures are not to be believed ends with.
@@ -32,6 +35,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<ExitCode> {
         BenchCommand::Produce(args) => args.plan(),
         BenchCommand::Consume(args) => args.plan(),
         BenchCommand::E2e(args) => args.plan(),
+        BenchCommand::Compare(args) => return compare::run(global, &args),
     };
     let outcome = running::run(&run.plan(global, work))?;
     run.results.deliver(global.output, &outcome)?;

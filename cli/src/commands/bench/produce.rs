@@ -8,8 +8,8 @@ use super::shared::{Run, Sending};
 /// Send record batches on a schedule and measure the time to their acknowledgement.
 ///
 /// Latency counts from the moment the schedule intended, not from the sending: a broker that stalls is charged for
-/// every record it delayed. Batches are prepared beforehand, a ring of up to 64 different ones with random, incompressible
-/// values, and sent again and again.
+/// every record it delayed. Batches are prepared beforehand, a ring of up to 64 different ones with random,
+/// incompressible values, and sent again and again.
 #[derive(Debug, Args)]
 pub struct ProduceArgs {
     #[command(flatten)]
