@@ -112,6 +112,9 @@ mod tests {
             "corrente bench produce --arrivals burst:10 --json f --append",
             "corrente bench consume --from latest --duration 5s",
             "corrente bench compare a.json b.json --fail-if p99>+5% --fail-if records/s<-3%",
+            "corrente bench max --slo p99=2ms --slo p99.9=10ms --precision 10% produce --rate 1000 --record-size 256",
+            "corrente bench max --slo p50=300us e2e",
+            "corrente bench matrix f.toml --json f",
             "corrente bench e2e --duration 5s --rate 1000 --record-size 100 --batch-records 10 --partitions 2 \
              --consumers 3 --cpus 0",
             "corrente log verify d",
@@ -137,6 +140,8 @@ mod tests {
             "corrente bench produce --arrivals sometimes",
             "corrente bench produce --append",
             "corrente bench compare a.json",
+            "corrente bench max produce",
+            "corrente bench max --slo records/s=2ms produce",
             "corrente bench compare a.json b.json --fail-if p99",
             "corrente bench consume --rate 1",
             "corrente produce t --durability maybe",

@@ -151,6 +151,68 @@ fn runs_are_compared_with_a_verdict() {
 }
 
 #[test]
+fn the_highest_rate_that_holds_is_searched_for() {
+    let home = scratch();
+    let broker = Broker::start(home.path());
+    let search = |slo: &str| {
+        let mut command = broker.run(["bench", "max", "--slo", slo, "--precision", "100%", "-o", "json"]);
+        command.args(["produce", "--rate", "8", "--records", "2", "--warmup", "0s", "--slip-max", "100%"]);
+        command.output().unwrap()
+    };
+    // No broker answers within a nanosecond, and each rate fails twice: 8, 4, 2 and 1 record a second.
+    let output = search("p50=0.001us");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["records_per_s"], Value::Null);
+    assert_eq!(answer["runs"].as_array().unwrap().len(), 8, "{answer}");
+    let error = refused(&mut broker.run(["bench", "max", "--slo", "p99=1ms", "produce", "--closed-loop"]));
+    assert!(error.contains("a closed loop has no rate to search for"), "{error}");
+}
+
+#[test]
+fn a_matrix_runs_every_combination_in_turn() {
+    let home = scratch();
+    let broker = Broker::start(home.path());
+    let (file, json) = (home.path().join("m.toml"), home.path().join("m.json"));
+    let matrix = "command = 'produce'\nruns = 2\n\
+                  [settings]\nrecords = 50\nclosed-loop = true\nwarmup = '0s'\n\
+                  [axes]\nrecord-size = [10, 20]\nbatch-records = [1, 5]\n";
+    std::fs::write(&file, matrix).unwrap();
+    let rows = broker.output([
+        "bench",
+        "matrix",
+        file.to_str().unwrap(),
+        "--json",
+        json.to_str().unwrap(),
+        "-o",
+        "json",
+    ]);
+    let rows: Value = serde_json::from_slice(&rows).unwrap();
+    let combinations: Vec<&Value> = rows.as_array().unwrap().iter().map(|row| &row["combination"]).collect();
+    assert_eq!(
+        combinations,
+        [
+            "batch-records=1 record-size=10",
+            "batch-records=1 record-size=20",
+            "batch-records=5 record-size=10",
+            "batch-records=5 record-size=20",
+        ]
+    );
+    let reports = std::fs::read(&json).unwrap();
+    let reports: Vec<Value> =
+        serde_json::Deserializer::from_slice(&reports).into_iter().collect::<Result<_, _>>().unwrap();
+    let sizes: Vec<u64> = reports
+        .iter()
+        .map(|run| run["plan"]["work"]["produce"]["shape"]["record_size"].as_u64().unwrap())
+        .collect();
+    assert_eq!(sizes, [10, 20, 10, 20, 10, 20, 10, 20]);
+
+    std::fs::write(&file, "command = 'produce'\n[axes]\nrecord-size = ['large']\n").unwrap();
+    let error = refused(&mut broker.run(["bench", "matrix", file.to_str().unwrap()]));
+    assert!(error.contains("record-size=large"), "{error}");
+}
+
+#[test]
 fn a_plan_that_cannot_be_is_refused() {
     let error = refused(&mut common::corrente(["bench", "produce", "--records", "0", "--topic", "t"]));
     assert!(error.contains("0 records"), "{error}");

@@ -17,6 +17,7 @@ mod drive;
 pub mod hdr_log;
 mod live;
 pub mod machine;
+pub mod max;
 mod pacer;
 mod payload;
 pub mod plan;
@@ -80,7 +81,8 @@ pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Outcome> {
     drop(timeline);
     let seconds = keeper.finish()?;
     let measured_from = SystemTime::now() - recorder.measured();
-    Ok(Outcome { report: Report::new(plan, &recorder, &seconds, meter.usages()), seconds, measured_from })
+    let report = Report::new(plan, &recorder, &seconds, meter.usages());
+    Ok(Outcome { report, seconds, measured_from })
 }
 
 fn runtime(plan: &Plan) -> Result<tokio::runtime::Runtime> {

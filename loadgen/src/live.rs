@@ -38,9 +38,14 @@ impl Live {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Stops when `stop` is set.
+    pub fn stopped_by(stop: Arc<AtomicBool>) -> Live {
+        Live { stop, ..Live::default() }
+    }
+
     /// Counts of its own that stop together with `other`.
     pub(crate) fn following(other: &Live) -> Live {
-        Live { stop: Arc::clone(&other.stop), ..Live::default() }
+        Live::stopped_by(Arc::clone(&other.stop))
     }
 
     pub(crate) fn add(&self, records: u64, bytes: u64) {

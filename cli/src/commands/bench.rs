@@ -3,6 +3,8 @@
 mod compare;
 mod consume;
 mod e2e;
+mod matrix;
+mod max;
 mod produce;
 mod results;
 mod running;
@@ -16,7 +18,10 @@ use clap::Subcommand;
 use self::compare::CompareArgs;
 use self::consume::ConsumeArgs;
 use self::e2e::E2eArgs;
+use self::matrix::MatrixArgs;
+use self::max::MaxArgs;
 use self::produce::ProduceArgs;
+use self::running::Runner;
 use crate::args::Global;
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +29,8 @@ pub enum BenchCommand {
     Produce(ProduceArgs),
     Consume(ConsumeArgs),
     E2e(E2eArgs),
+    Max(MaxArgs),
+    Matrix(MatrixArgs),
     Compare(CompareArgs),
 }
 
@@ -35,9 +42,12 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<ExitCode> {
         BenchCommand::Produce(args) => args.plan(),
         BenchCommand::Consume(args) => args.plan(),
         BenchCommand::E2e(args) => args.plan(),
+        BenchCommand::Max(args) => return max::run(global, args),
+        BenchCommand::Matrix(args) => return matrix::run(global, &args),
         BenchCommand::Compare(args) => return compare::run(global, &args),
     };
-    let outcome = running::run(&run.plan(global, work))?;
+    run.results.begin()?;
+    let outcome = Runner::new()?.run(&run.plan(global, work))?;
     run.results.deliver(global.output, &outcome)?;
     let report = &outcome.report;
     for error in &report.first_errors {

@@ -60,6 +60,11 @@ impl Metric {
         matches!(self, Metric::RecordsPerS | Metric::BytesPerS)
     }
 
+    /// Whether it is a time in microseconds.
+    pub fn is_latency(self) -> bool {
+        !matches!(self, Metric::RecordsPerS | Metric::BytesPerS | Metric::BrokerCpuPerGb)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Metric::P50 => "p50",

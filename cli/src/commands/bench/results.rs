@@ -1,6 +1,6 @@
 //! Where the figures of a run go: to the terminal, and into files.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -24,26 +24,37 @@ pub struct Results {
 }
 
 impl Results {
-    /// Prints the figures, and writes them where they were asked for.
+    /// Before the first run: files that cannot be written are told of before the time is spent.
+    pub fn begin(&self) -> Result<()> {
+        let anew = self.json.iter().filter(|_| !self.append).chain(&self.hdr);
+        for path in anew {
+            File::create(path).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Prints the figures of the one run, and keeps them.
     pub fn deliver(&self, output: Output, outcome: &Outcome) -> Result<()> {
         output.one(&outcome.report, table::table)?;
+        self.keep(outcome)
+    }
+
+    /// Writes the figures of a run where they were asked for: reports one behind the other, the interval log of the
+    /// last.
+    pub fn keep(&self, outcome: &Outcome) -> Result<()> {
         if let Some(path) = &self.json {
-            self.write_json(path, &outcome.report.to_json())
-                .with_context(|| format!("writing {}", path.display()))?;
+            append(path, &outcome.report.to_json()).with_context(|| format!("writing {}", path.display()))?;
         }
         if let Some(path) = &self.hdr {
             write_hdr(path, outcome).with_context(|| format!("writing {}", path.display()))?;
         }
         Ok(())
     }
+}
 
-    fn write_json(&self, path: &Path, json: &str) -> Result<()> {
-        if !self.append {
-            return Ok(fs::write(path, format!("{json}\n"))?);
-        }
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(file.write_all(format!("{json}\n").as_bytes())?)
-    }
+fn append(path: &Path, json: &str) -> Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(file.write_all(format!("{json}\n").as_bytes())?)
 }
 
 fn write_hdr(path: &Path, outcome: &Outcome) -> Result<()> {

@@ -1,46 +1,65 @@
-//! A run under way: the generator on threads of its own, and this one to watch it and to stop it.
+//! Runs under way: the generator on threads of its own, and this one to watch it and to stop it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 use corrente_loadgen::plan::Plan;
 use corrente_loadgen::{Live, Outcome};
 
+use crate::commands::interrupted;
 use crate::progress::Progress;
 
-/// Blocks until the run is over; an interrupt ends it early, with what it has found by then.
-pub fn run(plan: &Plan) -> Result<Outcome> {
-    let live = Arc::new(Live::default());
-    let generator = {
-        let (plan, live) = (plan.clone(), live.clone());
-        std::thread::Builder::new()
-            .name("loadgen".to_owned())
-            .spawn(move || corrente_loadgen::run(&plan, &live))?
-    };
-    stop_when_interrupted(live.clone())?;
-    let progress = Progress::text();
-    while !generator.is_finished() {
-        progress.say(|| status(&live));
-        std::thread::sleep(Duration::from_millis(50));
+/// Runs plans, one after the other, until it is interrupted.
+pub struct Runner {
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Runner {
+    /// Catches interrupts from now on; a second one ends the process at once.
+    pub fn new() -> Result<Runner> {
+        let stop = Arc::new(AtomicBool::new(false));
+        set_when_interrupted(Arc::clone(&stop))?;
+        Ok(Runner { interrupted: stop })
     }
-    drop(progress);
-    generator.join().map_err(|_| anyhow::anyhow!("the load generator panicked"))?
+
+    /// Blocks until the run is over; an interrupt ends it early, with what it has found by then.
+    pub fn run(&self, plan: &Plan) -> Result<Outcome> {
+        let live = Arc::new(Live::stopped_by(Arc::clone(&self.interrupted)));
+        let generator = {
+            let (plan, live) = (plan.clone(), live.clone());
+            std::thread::Builder::new()
+                .name("loadgen".to_owned())
+                .spawn(move || corrente_loadgen::run(&plan, &live))?
+        };
+        let progress = Progress::text();
+        while !generator.is_finished() {
+            progress.say(|| status(&live));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(progress);
+        generator.join().map_err(|_| anyhow::anyhow!("the load generator panicked"))?
+    }
+
+    /// Whether what was run last, or is to be run next, was cut short.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
 }
 
 fn status(live: &Live) -> String {
     format!("{} records, {:.1} MB, {} errors", live.records(), live.bytes() as f64 / 1e6, live.errors())
 }
 
-fn stop_when_interrupted(live: Arc<Live>) -> Result<()> {
+fn set_when_interrupted(stop: Arc<AtomicBool>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
-            while crate::commands::interrupted().await.is_ok() {
-                if live.stopping() {
+            while interrupted().await.is_ok() {
+                if stop.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);
                 }
-                live.stop();
             }
         });
     })?;
