@@ -28,6 +28,7 @@ mod reconcile;
 mod report;
 mod shard;
 mod topology;
+pub mod trial;
 
 #[doc(hidden)]
 pub mod fuzz {
