@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, completions, consume, log, produce, serve, topic};
+use crate::commands::{bench, completions, consume, doctor, log, produce, serve, topic};
 use crate::output::Output;
 
 /// Corrente: a durable event streaming platform.
@@ -45,6 +45,7 @@ pub enum Command {
     /// Verify, show and repair the files of a broker that does not run.
     #[command(subcommand)]
     Log(log::LogCommand),
+    Doctor(doctor::DoctorArgs),
     /// Measure a broker.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -122,6 +123,8 @@ mod tests {
             "corrente log dump d --segment 17 --from 20 --max 5 --records -o json",
             "corrente log repair d --plan",
             "corrente log repair d --yes",
+            "corrente doctor",
+            "corrente doctor --data-dir a --data-dir b -o jsonl",
             "corrente completions bash",
         ] {
             if let Err(error) = parse(line) {

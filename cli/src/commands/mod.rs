@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod completions;
 pub mod consume;
+pub mod doctor;
 pub mod log;
 pub mod produce;
 pub mod serve;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Produce(args) => with_runtime(produce::run(&global, args)),
         Command::Consume(args) => with_runtime(consume::run(&global, args)),
         Command::Log(command) => with_runtime(log::run(&global, command)),
+        Command::Doctor(args) => with_runtime(doctor::run(&global, args)),
         Command::Bench(command) => bench::run(&global, command),
         Command::Completions(args) => completions::run(&args),
     }
