@@ -47,8 +47,12 @@ pub struct Connection {
     reading_since: Cell<Option<Instant>>,
     end: Cell<Option<End>>,
     reading_ended: Cell<bool>,
-    /// Rings when `end` or `reading_ended` is set.
+    /// Whether an answer keeps others from being sent, where they leave in the order of their requests.
+    others_wait: Cell<bool>,
+    /// Rings when `end` is set.
     ending: Notify,
+    /// Rings when `end`, `reading_ended` or `others_wait` is set.
+    hurrying: Notify,
 }
 
 /// Why a connection ends before its peer ends it.
@@ -85,7 +89,9 @@ impl Connection {
             reading_since: Cell::new(None),
             end: Cell::new(None),
             reading_ended: Cell::new(false),
+            others_wait: Cell::new(false),
             ending: Notify::new(),
+            hurrying: Notify::new(),
         })
     }
 
@@ -111,7 +117,7 @@ impl Connection {
     /// Says that nothing more is read: who waits for news to answer with waits no longer.
     pub fn reading_ended(&self) {
         self.reading_ended.set(true);
-        self.ending.notify_all();
+        self.hurrying.notify_all();
     }
 
     /// Waits until whatever was started is answered, and ends the connection.
@@ -183,19 +189,27 @@ impl Connection {
         self.end_by(End::Drain);
     }
 
-    /// Whether no further request is read.
-    pub fn is_ended(&self) -> bool {
-        self.reading_ended.get() || self.end.get().is_some()
+    /// Says whether other answers are kept from being sent by the one that is being made.
+    pub fn set_others_wait(&self, others_wait: bool) {
+        if !self.others_wait.replace(others_wait) && others_wait {
+            self.hurrying.notify_all();
+        }
     }
 
-    /// Waits until no further request is read. Counts from this call. Cancel-safe.
-    pub fn ended(&self) -> impl Future<Output = ()> + '_ {
-        self.ending.wait()
+    /// Whether an answer may wait for news: not once no further request is read, nor while others wait for it to go.
+    pub fn may_wait(&self) -> bool {
+        !self.reading_ended.get() && self.end.get().is_none() && !self.others_wait.get()
+    }
+
+    /// Waits until an answer may no longer wait. Counts from this call. Cancel-safe.
+    pub fn hurry(&self) -> impl Future<Output = ()> + '_ {
+        self.hurrying.wait()
     }
 
     fn end_by(&self, end: End) {
         self.end.set(Some(end));
         self.ending.notify_all();
+        self.hurrying.notify_all();
     }
 }
 

@@ -231,6 +231,16 @@ impl Partition {
         Ok(Records { batches, high_watermark, log_start_offset: self.log.log_start_offset() })
     }
 
+    /// What a read from there would say of the partition, without its records.
+    pub async fn position(&self, from: Offset) -> Result<Records, ReadError> {
+        let (start, end) = (self.log.log_start_offset(), self.log.log_end_offset());
+        if from < start || from > end {
+            // Refused, before anything is read.
+            return self.read(from, 0).await;
+        }
+        Ok(Records { batches: Vec::new(), high_watermark: self.high_watermark(), log_start_offset: start })
+    }
+
     /// Deletes the records below an offset, and says where the log begins now. Below the log start nothing
     /// changes. Not cancel-safe: dropped, the log may begin at either offset.
     pub async fn delete_records(&self, before: DeleteBefore) -> Result<Offset, DeleteRefusal> {

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use corrente_runtime::mailbox::{Receiver, Sender};
 use corrente_runtime::socket::DetachedStream;
 use corrente_runtime::sync::oneshot;
 use corrente_storage::Storage;
+use futures_util::future::{Either, select};
 
 use crate::config::Config;
 use crate::connections::Connections;
@@ -256,6 +258,35 @@ impl Shard {
             spawn(async move {
                 // The asker may have gone; the work was done all the same.
                 let _ = reply.send(work(home).await);
+            })
+            .detach();
+        };
+        self.send(shard, Message::Run(Box::new(task))).await?;
+        answer.await.map_err(|_| ShardStopped(shard))
+    }
+
+    /// The same for work that only looks: dropping the future ends it, wherever it is.
+    pub async fn run_while_asked_at<T, W, F>(
+        self: &Rc<Shard>,
+        shard: ShardId,
+        work: W,
+    ) -> Result<T, ShardStopped>
+    where
+        T: Send + 'static,
+        W: FnOnce(Rc<Shard>) -> F + Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        if shard == self.id {
+            return Ok(work(self.clone()).await);
+        }
+        let (mut reply, answer) = oneshot::channel();
+        let task = move |home: Rc<Shard>| {
+            spawn(async move {
+                let done = match select(pin!(work(home)), reply.cancellation()).await {
+                    Either::Left((done, _)) => done,
+                    Either::Right(((), _)) => return,
+                };
+                let _ = reply.send(done);
             })
             .detach();
         };

@@ -145,3 +145,36 @@ fn a_fetch_keeps_to_its_limit_and_still_moves() {
         }
     });
 }
+
+#[test]
+fn a_fetch_that_names_nothing_is_answered_at_once() {
+    story(1, || async {
+        let mut reader = Client::connect(ShardId(0)).await;
+        let begun = now();
+        let nothing =
+            FetchRequest { max_wait_ms: 60_000, min_bytes: 1, max_bytes: 1, partitions: Vec::new() };
+        assert!(reader.call(&nothing).await.partitions.is_empty());
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    });
+}
+
+#[test]
+fn a_fetch_for_more_than_an_answer_holds_is_answered_with_what_it_holds() {
+    let mut config = common::config(1);
+    config.memory.per_shard_bytes = "64 MiB".parse().expect("a size");
+    common::story_with(config, || async {
+        let mut client = Client::connect(ShardId(0)).await;
+        let topic = client.create_topic("t", 1).await;
+        let record = vec![7; 500_000];
+        for _ in 0..4 {
+            append(&mut client, topic, 0, &[&record]).await;
+        }
+        let begun = now();
+        let mut request = fetch(topic, 0, 0, 60_000);
+        (request.min_bytes, request.max_bytes) = (u32::MAX, u32::MAX);
+        request.partitions[0].max_bytes = u32::MAX;
+        let found = client.call(&request).await;
+        assert!(values(&found.partitions[0]).len() >= 2);
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    });
+}

@@ -37,6 +37,8 @@ pub enum Command {
     DeleteTopic {
         /// Its name, as it came.
         name: String,
+        /// If it has this id.
+        id: Option<TopicId>,
     },
     /// Configs of a topic change; those not named stay.
     AlterTopic {
@@ -148,7 +150,7 @@ pub fn plan(image: &Image, command: &Command, context: &Context<'_>) -> Result<V
         Command::CreateTopic { name, partitions, replication_factor, configs } => {
             create_topic(image, context, name, *partitions, *replication_factor, configs)
         }
-        Command::DeleteTopic { name } => delete_topic(image, name),
+        Command::DeleteTopic { name, id } => delete_topic(image, name, *id),
         Command::AlterTopic { name, set, unset } => alter_topic(image, name, set, unset),
         Command::AddPartitions { name, total } => add_partitions(image, context, name, *total),
         Command::RegisterBroker(registration) => register_broker(image, context, registration),
@@ -187,8 +189,12 @@ fn create_topic(
     Ok(std::iter::once(topic).chain(added).collect())
 }
 
-fn delete_topic(image: &Image, name: &str) -> Result<Vec<MetadataRecord>, Refusal> {
+fn delete_topic(image: &Image, name: &str, id: Option<TopicId>) -> Result<Vec<MetadataRecord>, Refusal> {
     let topic = known_topic(image, name)?;
+    if let Some(id) = id.filter(|id| *id != topic.id()) {
+        let message = format!("topic {name} has id {} now, not {id}", topic.id());
+        return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
+    }
     Ok(vec![MetadataRecord::RemoveTopic(RemoveTopicRecord { id: topic.id() })])
 }
 

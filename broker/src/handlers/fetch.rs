@@ -29,6 +29,10 @@ const FRAME_OVERHEAD: usize = 64 * 1024;
 /// The longest wait served; longer ones are cut to it.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// The least that an answer takes of the memory for answers while it is made: a log gives at least one batch, however
+/// little was asked for.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// A partition that the request names more than once, if any.
 pub fn named_twice(request: &FetchRequest) -> Option<TopicPartition> {
     let mut seen = BTreeSet::new();
@@ -45,17 +49,18 @@ pub async fn answer(
 ) -> (FetchResponse, [Permit; 2]) {
     let wait = Duration::from_millis(u64::from(request.max_wait_ms)).min(WAIT_MAX);
     let deadline = now() + wait;
+    let room = Room::of(shard, &request);
     loop {
         let asked = request.partitions.iter().map(|part| (id_of(part), part.offset));
         wait_for_news(shard, connection, asked, deadline).await;
-        let bytes_max = bytes_max(shard, &request);
-        let mut part = connection.answer_memory(bytes_max).await;
-        let mut memory = shard.memory.responses.acquire(bytes_max).await;
-        let partitions = read(shard, &request, bytes_max).await;
+        let mut part = connection.answer_memory(room.memory).await;
+        let mut memory = shard.memory.responses.acquire(room.memory).await;
+        let partitions = read(shard, &request, room.bytes_max).await;
         let bytes: usize = partitions.iter().flat_map(|part| &part.batches).map(Bytes::len).sum();
         let refused = partitions.iter().any(|part| part.error != ErrorCode::None);
-        let no_longer = now() >= deadline || connection.is_ended();
-        if refused || no_longer || bytes >= request.min_bytes as usize {
+        // Where no partition is named there is nothing to wait for.
+        let no_longer = partitions.is_empty() || now() >= deadline || !connection.may_wait();
+        if refused || no_longer || bytes >= room.enough {
             part.shrink_to(bytes);
             memory.shrink_to(bytes);
             return (FetchResponse { partitions }, [part, memory]);
@@ -69,10 +74,26 @@ pub async fn answer(
     }
 }
 
-fn bytes_max(shard: &Shard, request: &FetchRequest) -> usize {
-    let frame = shard.frame_len_max() as usize - FRAME_OVERHEAD;
-    let memory = shard.memory.responses.total() / SHARE_OF_MEMORY;
-    (request.max_bytes as usize).min(frame).min(memory)
+/// What an answer may and shall hold, in bytes of batches.
+struct Room {
+    /// At most, but for a first batch that is larger by itself.
+    bytes_max: usize,
+    /// What need not be waited beyond.
+    enough: usize,
+    /// What is taken of the memory for answers.
+    memory: usize,
+}
+
+impl Room {
+    fn of(shard: &Shard, request: &FetchRequest) -> Room {
+        let frame = shard.frame_len_max() as usize - FRAME_OVERHEAD;
+        let affordable = frame.min(shard.memory.responses.total() / SHARE_OF_MEMORY);
+        let bytes_max = (request.max_bytes as usize).min(affordable);
+        // Half of what this broker affords is sent however much more was asked for: as batches are sent whole, an
+        // answer need never get fuller.
+        let enough = (request.min_bytes as usize).min(bytes_max).min(affordable / 2);
+        Room { bytes_max, enough, memory: bytes_max.max(BATCH_BYTES).min(affordable) }
+    }
 }
 
 fn id_of(part: &FetchPartition) -> TopicPartition {
@@ -83,19 +104,22 @@ fn id_of_response(part: &FetchPartitionResponse) -> TopicPartition {
     TopicPartition { topic: part.topic, partition: part.partition }
 }
 
-/// Reads every partition in the order of the request, as long as there is room.
+/// Reads every partition in the order of the request, as long as there is room; of the others it says where they stand.
 ///
 /// A log gives at least one batch, however large. Only the first one found may pass the limit so: that
 /// keeps a reader of large batches going, and the response within a frame.
 async fn read(shard: &Rc<Shard>, request: &FetchRequest, bytes_max: usize) -> Vec<FetchPartitionResponse> {
     let mut bytes = 0;
+    let mut is_full = false;
     let mut responses = Vec::with_capacity(request.partitions.len());
     for part in &request.partitions {
         let room = bytes_max.saturating_sub(bytes);
-        let mut response = read_one(shard, part, room.min(part.max_bytes as usize)).await;
+        let wanted = (!is_full).then_some(room.min(part.max_bytes as usize));
+        let mut response = read_one(shard, part, wanted).await;
         let found = response.batches.iter().map(Bytes::len).sum::<usize>();
         if bytes > 0 && found > room {
             response.batches.clear();
+            is_full = true;
         } else {
             bytes += found;
         }
@@ -104,12 +128,16 @@ async fn read(shard: &Rc<Shard>, request: &FetchRequest, bytes_max: usize) -> Ve
     responses
 }
 
-async fn read_one(shard: &Rc<Shard>, part: &FetchPartition, bytes_max: usize) -> FetchPartitionResponse {
+/// Reads up to `wanted` bytes, or only where the partition stands.
+async fn read_one(shard: &Rc<Shard>, part: &FetchPartition, wanted: Option<usize>) -> FetchPartitionResponse {
     let id = id_of(part);
     let (from, known_epoch) = (part.offset, part.leader_epoch);
     let read = shard.at_home(id, move |partition| async move {
         check_epoch(known_epoch, partition.leader_epoch())?;
-        Ok(partition.read(from, bytes_max).await?)
+        match wanted {
+            Some(bytes_max) => Ok(partition.read(from, bytes_max).await?),
+            None => Ok(partition.position(from).await?),
+        }
     });
     read.await.map(|found| found.respond(id)).unwrap_or_else(|refusal| refuse(id, refusal))
 }
@@ -151,8 +179,8 @@ fn refuse(id: TopicPartition, refusal: Refusal) -> FetchPartitionResponse {
     }
 }
 
-/// Waits until any of the partitions has something beyond the offset named, or needs no waiting
-/// because it will be refused, or until the deadline or the end of the connection.
+/// Waits until any of the partitions has something beyond the offset named, or needs no waiting because it will be
+/// refused, or until the deadline, the end of the connection, or other answers that wait for this one.
 async fn wait_for_news(
     shard: &Rc<Shard>,
     connection: &Connection,
@@ -172,18 +200,17 @@ async fn wait_for_news(
             Place::Here(Slot::Unavailable(_)) | Place::Unknown => return,
         }
     }
-    let ended = pin!(connection.ended());
-    if waits.is_empty() || now() >= deadline || connection.is_ended() {
+    let hurry = pin!(connection.hurry());
+    if waits.is_empty() || now() >= deadline || !connection.may_wait() {
         return;
     }
     let alarm = pin!(sleep_until(deadline));
-    select(select_all(waits), select(alarm, ended)).await;
+    select(select_all(waits), select(alarm, hurry)).await;
 }
 
-/// Waits on the shard that owns the partition; there the wait ends by the deadline even if nobody
-/// asks any more.
+/// Waits on the shard that owns the partition; there the wait ends by the deadline, or when nobody asks any more.
 async fn wait_there(shard: Rc<Shard>, home: ShardId, id: TopicPartition, from: Offset, deadline: Instant) {
-    let wait = shard.run_at(home, move |home| async move {
+    let wait = shard.run_while_asked_at(home, move |home| async move {
         if let Place::Here(Slot::Serving(partition)) = home.place(id) {
             let news = pin!(partition.news_for(from));
             let alarm = pin!(sleep_until(deadline));

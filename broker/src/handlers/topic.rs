@@ -31,9 +31,14 @@ pub async fn create(shard: Rc<Shard>, request: CreateTopicRequest) -> CreateTopi
 
 /// Deletes a topic and its records.
 pub async fn delete(shard: Rc<Shard>, request: DeleteTopicRequest) -> DeleteTopicResponse {
-    let command = Command::DeleteTopic { name: request.name };
+    let command = Command::DeleteTopic { name: request.name, id: None };
     let (error, message) = outcome(shard.controller.execute(command, false).await);
     DeleteTopicResponse { error, message }
+}
+
+/// Deletes a topic if it still is the one with this id.
+pub async fn delete_the_one(shard: &Rc<Shard>, name: String, id: TopicId) -> Result<(), Refusal> {
+    shard.controller.execute(Command::DeleteTopic { name, id: Some(id) }, false).await
 }
 
 /// Changes a topic's configuration.

@@ -1,5 +1,6 @@
 //! Fetch: translated to the native request and back.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use corrente_protocol::api::{self, FetchPartitionResponse};
@@ -11,8 +12,7 @@ use corrente_protocol::kafka::fetch::{
 use corrente_protocol::kafka::{DecodeError, KafkaError, Message};
 use corrente_runtime::random::random_u64;
 
-use super::metadata::{Named, find_topic};
-use super::produce::index_of;
+use super::names::{Named, find_topic, index_of};
 use super::{Answer, Client, Request, Response};
 use crate::handlers::fetch;
 use crate::shard::Shard;
@@ -26,20 +26,19 @@ pub fn start(shard: Rc<Shard>, client: Client, request: Request) -> Result<Answe
     let mut request = FetchRequest::decode(header.version, body)?;
     Ok(Box::pin(async move {
         let Client { connection, fetch_session: session } = client;
+        let refuse = |error: KafkaError| {
+            Response::new(&header, FetchResponse { error: error.code(), ..FetchResponse::default() })
+        };
+        if names_twice(&request) {
+            tracing::debug!(peer = %connection.peer, "a fetch names a partition twice");
+            return refuse(KafkaError::InvalidRequest);
+        }
         let begun = session.borrow_mut().begin(&mut request, new_session_id(), &shard.memory.fetch_sessions);
         let mode = match begun {
             Ok(mode) => mode,
-            Err(error) => {
-                let error = error.code();
-                return Response::new(&header, FetchResponse { error, ..FetchResponse::default() });
-            }
+            Err(error) => return refuse(error),
         };
-        let (plan, native) = Plan::new(&shard, request);
-        if let Some(twice) = fetch::named_twice(&native) {
-            tracing::debug!(peer = %connection.peer, partition = %twice, "a fetch names a partition twice");
-            let error = KafkaError::InvalidRequest.code();
-            return Response::new(&header, FetchResponse { error, ..FetchResponse::default() });
-        }
+        let (plan, native) = Plan::new(&shard, header.version, request);
         let (found, memory) = fetch::answer(&shard, &connection, native).await;
         drop(of_request);
         let mut response = plan.respond(found.partitions);
@@ -48,9 +47,19 @@ pub fn start(shard: Rc<Shard>, client: Client, request: Request) -> Result<Answe
     }))
 }
 
+/// Whether a partition is named more than once; a version has topics by name or by id.
+fn names_twice(request: &FetchRequest) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut named = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (topic.name.as_str(), topic.id, partition.index))
+    });
+    named.any(|partition| !seen.insert(partition))
+}
+
 /// A number above 0.
 fn new_session_id() -> i32 {
-    i32::try_from(random_u64() % i32::MAX.unsigned_abs() as u64).expect("less than the greatest") + 1
+    const LARGEST: u64 = i32::MAX.unsigned_abs() as u64;
+    i32::try_from(random_u64() % LARGEST).expect("less than the greatest") + 1
 }
 
 /// A response in the making.
@@ -62,7 +71,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(shard: &Shard, request: FetchRequest) -> (Plan, api::FetchRequest) {
+    fn new(shard: &Shard, version: i16, request: FetchRequest) -> (Plan, api::FetchRequest) {
         let mut native = api::FetchRequest {
             max_wait_ms: unsigned(request.max_wait_ms),
             min_bytes: unsigned(request.min_bytes),
@@ -75,7 +84,7 @@ impl Plan {
             tells_aborted: request.isolation_level == READ_COMMITTED,
         };
         for topic in request.topics {
-            let found = find_topic(shard, Named::of_topic(&topic.name, topic.id));
+            let found = find_topic(shard, Named::in_version(version, &topic.name, topic.id));
             plan.add(topic, found, &mut native.partitions);
         }
         let asked_for: usize = plan.topics.iter().map(|topic| topic.partitions.len()).sum();

@@ -27,20 +27,20 @@ type Key = (String, [u8; 16], i32);
 /// The session of a connection, or none.
 #[derive(Default)]
 pub struct FetchSession {
-    /// [`NO_SESSION`] if there is none.
+    /// [`NO_SESSION`] if there is none; then there are no partitions either.
     id: i32,
     /// What the next request has to say.
     epoch: i32,
     partitions: BTreeMap<Key, Kept>,
     /// Behind this the next answer begins: whoever had records waits for the others.
     last_served: Option<Key>,
-    memory: Vec<Permit>,
 }
 
 struct Kept {
     asked: FetchPartition,
     /// High watermark and log start as the client knows them; none after an error.
     told: Option<(i64, i64)>,
+    _memory: Permit,
 }
 
 /// How a request is to be answered.
@@ -118,8 +118,7 @@ impl FetchSession {
                 let Some(permit) = memory.try_acquire(PARTITION_BYTES + topic.name.len()) else {
                     return false;
                 };
-                self.memory.push(permit);
-                self.partitions.insert(key, Kept { asked: partition.clone(), told: None });
+                self.partitions.insert(key, Kept { asked: partition.clone(), told: None, _memory: permit });
             }
         }
         true
@@ -279,6 +278,23 @@ mod tests {
         let mut more = request((9, 1), &[("t", &[1, 2])]);
         assert_eq!(session.begin(&mut more, 10, &memory), Err(KafkaError::FetchSessionIdNotFound));
         assert_eq!(memory.available(), 600);
+    }
+
+    #[test]
+    fn what_is_forgotten_gives_its_memory_back() {
+        let (mut session, memory) = (FetchSession::default(), Budget::new(1 << 20));
+        session.begin(&mut request((0, 0), &[("t", &[0, 1])]), 9, &memory).unwrap();
+        let held = memory.available();
+        for epoch in 1..100 {
+            // A client that pauses a partition and takes it up again names it in both lists, turn by turn.
+            let mut again = request((9, epoch), &[("t", if epoch % 2 == 0 { &[1] } else { &[] })]);
+            let partitions = if epoch % 2 == 0 { Vec::new() } else { vec![1] };
+            again.forgotten =
+                vec![ForgottenTopic { name: "t".to_owned(), partitions, ..ForgottenTopic::default() }];
+            session.begin(&mut again, 10, &memory).unwrap();
+        }
+        session.begin(&mut request((9, 100), &[("t", &[1])]), 10, &memory).unwrap();
+        assert_eq!(memory.available(), held);
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! List offsets: translated to the native request and back.
 
+use std::cmp::Ordering;
 use std::rc::Rc;
 
 use corrente_protocol::api::{self, ListOffsetsPartitionResponse, OffsetSpec};
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::ids::TopicId;
+use corrente_protocol::ids::{TopicId, TopicPartition};
 use corrente_protocol::kafka::KafkaError;
 use corrente_protocol::kafka::list_offsets::{
     EARLIEST, EARLIEST_LOCAL, FoundPartition, FoundTopic, LATEST, LATEST_TIERED, ListOffsetsPartition,
     ListOffsetsRequest, ListOffsetsResponse, MAX_TIMESTAMP,
 };
 
-use super::metadata::{Named, find_topic};
-use super::produce::index_of;
+use super::names::{Named, find_topic, index_of};
 use crate::handlers::list_offsets;
 use crate::shard::Shard;
 
@@ -43,13 +43,29 @@ async fn find(
     topic: TopicId,
     partition: &ListOffsetsPartition,
 ) -> Result<FoundPartition, KafkaError> {
+    let index = index_of(partition.index)?;
+    check_epoch(shard, TopicPartition { topic, partition: index }, partition.current_leader_epoch)?;
     let Some(spec) = spec_of(partition.timestamp_ms)? else { return Ok(FoundPartition::default()) };
-    let asked = api::ListOffsetsPartition { topic, partition: index_of(partition.index)?, spec };
+    let asked = api::ListOffsetsPartition { topic, partition: index, spec };
     let request = api::ListOffsetsRequest { partitions: vec![asked] };
     let found = list_offsets::answer(shard.clone(), request).await.partitions.remove(0);
     match found.error {
         ErrorCode::None => Ok(translate(spec, &found)),
         error => Err(error.into()),
+    }
+}
+
+/// A client that knows another leader epoch than this broker must learn of it before it believes an offset.
+fn check_epoch(shard: &Shard, id: TopicPartition, known: i32) -> Result<(), KafkaError> {
+    let Ok(known) = u32::try_from(known) else { return Ok(()) };
+    let directory = shard.directory();
+    let topic = directory.image.topic(id.topic).ok_or(KafkaError::UnknownTopicOrPartition)?;
+    let partition = topic.partitions().get(id.partition.0 as usize);
+    let current = partition.ok_or(KafkaError::UnknownTopicOrPartition)?.leader_epoch.0;
+    match known.cmp(&current) {
+        Ordering::Less => Err(KafkaError::FencedLeaderEpoch),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(KafkaError::UnknownLeaderEpoch),
     }
 }
 

@@ -1,59 +1,34 @@
 //! Metadata: brokers and topics as Kafka's clients see them, and topics made because somebody asked for them.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use corrente_protocol::api::CreateTopicRequest;
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::ids::{NodeId, TopicId, TopicName};
+use corrente_protocol::ids::{NodeId, TopicId};
 use corrente_protocol::kafka::KafkaError;
 use corrente_protocol::kafka::metadata::{
-    MetadataBroker, MetadataPartition, MetadataRequest, MetadataRequestTopic, MetadataResponse,
-    MetadataTopic, OPERATIONS_NOT_TOLD,
+    MetadataBroker, MetadataPartition, MetadataRequest, MetadataResponse, MetadataTopic, OPERATIONS_NOT_TOLD,
 };
-use corrente_replication::metadata::{Image, Partition, Topic};
+use corrente_replication::metadata::{Partition, Topic};
+use corrente_runtime::executor::yield_if_needed;
 
+use super::names::{Named, find_in, find_topic, node_id};
 use crate::handlers::topic;
 use crate::shard::Shard;
-
-/// How a request names a topic.
-#[derive(Clone, Copy)]
-pub(super) enum Named<'a> {
-    /// By its name.
-    Name(&'a str),
-    /// By its id.
-    Id(TopicId),
-}
-
-impl Named<'_> {
-    /// Requests have either; where the version has no ids, they are zeros.
-    pub(super) fn of_topic(name: &str, id: [u8; 16]) -> Named<'_> {
-        if id == [0; 16] { Named::Name(name) } else { Named::Id(TopicId(id)) }
-    }
-}
-
-/// The topic, if there is one.
-pub(super) fn find_topic(shard: &Shard, named: Named<'_>) -> Result<TopicId, KafkaError> {
-    find_in(&shard.directory().image, named).map(Topic::id)
-}
-
-fn find_in<'a>(image: &'a Image, named: Named<'_>) -> Result<&'a Topic, KafkaError> {
-    match named {
-        Named::Id(id) => image.topic(id).ok_or(KafkaError::UnknownTopicId),
-        Named::Name(name) => {
-            let name = TopicName::new(name).map_err(|_| KafkaError::InvalidTopic)?;
-            image.topic_by_name(&name).ok_or(KafkaError::UnknownTopicOrPartition)
-        }
-    }
-}
 
 /// Answers from the directory at hand, once the topics that may be made are there.
 pub async fn answer(shard: Rc<Shard>, request: MetadataRequest) -> MetadataResponse {
     let topics = match request.topics {
         None => shard.directory().image.topics().map(describe).collect(),
         Some(asked) => {
-            let mut topics = Vec::with_capacity(asked.len());
-            for topic in asked {
-                topics.push(describe_one(&shard, topic, request.allow_auto_topic_creation).await);
+            // Each once, however often it was named: what is answered is not larger than what there is.
+            let distinct: BTreeSet<(Option<String>, [u8; 16])> =
+                asked.into_iter().map(|topic| (topic.name, topic.id)).collect();
+            let mut topics = Vec::with_capacity(distinct.len());
+            for (name, id) in distinct {
+                topics.push(describe_one(&shard, name, id, request.allow_auto_topic_creation).await);
+                yield_if_needed().await;
             }
             topics
         }
@@ -71,8 +46,12 @@ pub async fn answer(shard: Rc<Shard>, request: MetadataRequest) -> MetadataRespo
     }
 }
 
-async fn describe_one(shard: &Rc<Shard>, asked: MetadataRequestTopic, may_create: bool) -> MetadataTopic {
-    let MetadataRequestTopic { id, name } = asked;
+async fn describe_one(
+    shard: &Rc<Shard>,
+    name: Option<String>,
+    id: [u8; 16],
+    may_create: bool,
+) -> MetadataTopic {
     let named = match &name {
         Some(name) => Named::Name(name),
         None => Named::Id(TopicId(id)),
@@ -142,9 +121,4 @@ fn describe_partition(partition: &Partition, index: i32) -> MetadataPartition {
         isr: nodes(&partition.isr),
         offline_replicas: Vec::new(),
     }
-}
-
-/// Kafka's node ids are signed.
-pub(super) fn node_id(node: NodeId) -> i32 {
-    node.0.cast_signed()
 }

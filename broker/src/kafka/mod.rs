@@ -1,7 +1,7 @@
 //! The Kafka listener: Kafka's wire protocol in front of the native handlers.
 //!
-//! Every file here translates one api both ways and decides nothing: names and ids of topics, errors and defaults are
-//! Kafka's, what is done with them is the native handlers' affair. Record batches pass through as they are.
+//! Every file here translates one api both ways: names and ids of topics, errors, defaults and sessions are Kafka's,
+//! what is done to logs and topics is the native handlers' affair. Record batches pass through as they are.
 
 mod coordinator;
 mod fetch;
@@ -9,6 +9,7 @@ mod fetch_session;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod names;
 mod produce;
 mod server;
 mod topics;
@@ -69,7 +70,7 @@ struct Client {
 async fn start(shard: &Rc<Shard>, client: &Client, request: Request) -> Result<Answer, DecodeError> {
     let shard = shard.clone();
     match request.header.api {
-        ApiKey::Produce => produce::start(&shard, request).await,
+        ApiKey::Produce => produce::start(&shard, client.clone(), request).await,
         ApiKey::Fetch => fetch::start(shard, client.clone(), request),
         ApiKey::ListOffsets => answer(request, move |asked, _| list_offsets::answer(shard, asked)),
         ApiKey::Metadata => answer(request, move |asked, _| metadata::answer(shard, asked)),

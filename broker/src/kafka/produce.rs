@@ -5,15 +5,15 @@ use std::rc::Rc;
 use corrente_protocol::api::{ProducePartition, ProducePartitionResponse};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
-use corrente_protocol::ids::{PartitionIndex, TopicId};
+use corrente_protocol::ids::TopicId;
 use corrente_protocol::kafka::produce::{
     ProduceRequest, ProduceResponse, ProduceTopic, ProducedPartition, ProducedTopic,
 };
 use corrente_protocol::kafka::{DecodeError, KafkaError, Message};
 use corrente_runtime::executor::spawn;
 
-use super::metadata::{Named, find_topic};
-use super::{Answer, Request, Response};
+use super::names::{Named, find_topic, index_of};
+use super::{Answer, Client, Request, Response};
 use crate::handlers::produce::{Outcome, append_all};
 use crate::shard::Shard;
 
@@ -21,13 +21,16 @@ use crate::shard::Shard;
 const NONE: i64 = -1;
 
 /// Appends in the order of the request. Its memory is kept until the records are flushed.
-pub async fn start(shard: &Rc<Shard>, request: Request) -> Result<Answer, DecodeError> {
+pub async fn start(shard: &Rc<Shard>, client: Client, request: Request) -> Result<Answer, DecodeError> {
     let Request { header, body, memory } = request;
     let request = ProduceRequest::decode(header.version, body)?;
-    let durability = durability_of(request.acks);
-    let mut plan = Plan::new(shard, request.topics, durability.is_none());
+    let Some(durability) = durability_of(request.acks) else {
+        let refused = Plan::refusing(request.topics, KafkaError::InvalidRequiredAcks);
+        return Ok(Box::pin(async move { Response::new(&header, refused.respond(Vec::new())) }));
+    };
+    let mut plan = Plan::new(shard, header.version, request.topics);
     let asked = std::mem::take(&mut plan.asked);
-    let appends = append_all(shard, asked, durability.unwrap_or(Durability::Received), || None).await;
+    let appends = append_all(shard, asked, durability, || None).await;
     let wants_answer = request.acks != 0;
     Ok(Box::pin(async move {
         let Outcome { partitions, unflushed, .. } = appends.acknowledged().await;
@@ -36,7 +39,17 @@ pub async fn start(shard: &Rc<Shard>, request: Request) -> Result<Answer, Decode
             drop(memory);
         })
         .detach();
-        if wants_answer { Response::new(&header, plan.respond(partitions)) } else { Response::default() }
+        let response = plan.respond(partitions);
+        if wants_answer {
+            return Response::new(&header, response);
+        }
+        if let Some(error) = response.first_error() {
+            // A client that wants no answers learns of a refusal by this alone, as from Kafka.
+            let peer = client.connection.peer;
+            tracing::info!(%peer, ?error, "connection closed: an append without an answer was refused");
+            client.connection.start_draining();
+        }
+        Response::default()
     }))
 }
 
@@ -50,6 +63,7 @@ fn durability_of(acks: i16) -> Option<Durability> {
 }
 
 /// A response in the making, and what is asked of the native handler for it.
+#[derive(Default)]
 struct Plan {
     topics: Vec<ProducedTopic>,
     asked: Vec<ProducePartition>,
@@ -58,16 +72,19 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(shard: &Shard, topics: Vec<ProduceTopic>, acks_are_wrong: bool) -> Plan {
-        let mut plan =
-            Plan { topics: Vec::with_capacity(topics.len()), asked: Vec::new(), places: Vec::new() };
+    fn new(shard: &Shard, version: i16, topics: Vec<ProduceTopic>) -> Plan {
+        let mut plan = Plan::default();
         for topic in topics {
-            let found = match acks_are_wrong {
-                true => Err(KafkaError::InvalidRequiredAcks),
-                false => find_topic(shard, Named::of_topic(&topic.name, topic.id)),
-            };
+            let found = find_topic(shard, Named::in_version(version, &topic.name, topic.id));
             plan.add(topic, found);
         }
+        plan
+    }
+
+    /// Nothing is asked of anybody.
+    fn refusing(topics: Vec<ProduceTopic>, error: KafkaError) -> Plan {
+        let mut plan = Plan::default();
+        topics.into_iter().for_each(|topic| plan.add(topic, Err(error)));
         plan
     }
 
@@ -75,11 +92,14 @@ impl Plan {
         let mut produced = ProducedTopic { name: topic.name, id: topic.id, partitions: Vec::new() };
         for partition in topic.partitions {
             let place = (self.topics.len(), produced.partitions.len());
-            let known = found.and_then(|id| Ok((id, index_of(partition.index)?)));
+            let batches = partition.records.into_iter().next().unwrap_or_default();
+            let known = found.and_then(|id| {
+                check_single(&batches)?;
+                Ok((id, index_of(partition.index)?))
+            });
             produced.partitions.push(match known {
                 Ok((topic, index)) => {
                     self.places.push(place);
-                    let batches = partition.records.into_iter().next().unwrap_or_default();
                     self.asked.push(ProducePartition {
                         topic,
                         partition: index,
@@ -114,9 +134,18 @@ impl Plan {
     }
 }
 
-/// A partition's number; Kafka's are signed.
-pub(super) fn index_of(index: i32) -> Result<PartitionIndex, KafkaError> {
-    u32::try_from(index).map(PartitionIndex).map_err(|_| KafkaError::UnknownTopicOrPartition)
+/// A request has one batch for each partition, from version 3 on.
+fn check_single(batches: &[u8]) -> Result<(), KafkaError> {
+    const BEFORE_LENGTH: usize = 8;
+    let Some(length) = batches.get(BEFORE_LENGTH..).and_then(|rest| rest.first_chunk()) else {
+        return Ok(());
+    };
+    let rest = batches.len() - BEFORE_LENGTH - length.len();
+    match usize::try_from(i32::from_be_bytes(*length)) {
+        Ok(length) if length < rest => Err(KafkaError::InvalidRecord),
+        // What is no batch is refused for what it is.
+        _ => Ok(()),
+    }
 }
 
 fn refused(index: i32, error: KafkaError) -> ProducedPartition {

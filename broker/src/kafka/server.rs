@@ -117,7 +117,7 @@ async fn read_requests(
                 Box::pin(async move { versions_told(correlation_id) })
             }
         };
-        answers.push(answer, turn);
+        answers.push(answer, turn, connection);
     }
 }
 
@@ -163,14 +163,18 @@ async fn read_request(
 #[derive(Default)]
 struct Answers {
     waiting: RefCell<VecDeque<(Answer, Permit)>>,
+    /// Whether there is one that is being made, or waits for room to be sent.
+    is_making: Cell<bool>,
     closed: Cell<bool>,
     changed: Notify,
 }
 
 impl Answers {
     /// `turn` is the request's place among those under way.
-    fn push(&self, answer: Answer, turn: Permit) {
+    fn push(&self, answer: Answer, turn: Permit, connection: &Connection) {
         self.waiting.borrow_mut().push_back((answer, turn));
+        // A long poll in front of it is not waited for: it would keep this one, and the memory of its request.
+        connection.set_others_wait(self.is_making.get());
         self.changed.notify_all();
     }
 
@@ -183,6 +187,8 @@ impl Answers {
     async fn send_in_order(self: Rc<Answers>, connection: Rc<Connection>) {
         loop {
             let next = self.waiting.borrow_mut().pop_front();
+            self.is_making.set(next.is_some());
+            connection.set_others_wait(next.is_some() && !self.waiting.borrow().is_empty());
             match next {
                 Some((answer, turn)) => {
                     connection.room().await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use corrente_protocol::api::{CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest};
+use corrente_protocol::api::{CreateTopicRequest, DescribeTopicRequest};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::TopicId;
 use corrente_protocol::kafka::KafkaError;
@@ -14,7 +14,7 @@ use corrente_protocol::kafka::delete_topics::{
     DeleteTopicsRequest, DeleteTopicsResponse, DeletedTopic, DoomedTopic,
 };
 
-use super::metadata::node_id;
+use super::names::{Named, find_in, node_id};
 use crate::handlers::topic;
 use crate::shard::Shard;
 
@@ -55,14 +55,14 @@ pub async fn create(shard: Rc<Shard>, request: CreateTopicsRequest) -> CreateTop
 async fn create_one(shard: &Rc<Shard>, new: NewTopic, validate_only: bool) -> Result<CreatedTopic, Refused> {
     let partitions = partitions_of(shard, &new)?;
     let replication_factor = replication_of(&new)?;
-    let configs = new.configs.into_iter().filter_map(|config| Some((config.name, config.value?)));
-    let request = CreateTopicRequest {
-        name: new.name.clone(),
-        partitions,
-        replication_factor,
-        configs: configs.collect(),
-        validate_only,
-    };
+    let configs = new.configs.into_iter().map(|config| {
+        let without =
+            || Refused::new(KafkaError::InvalidConfig, format!("config {} has no value", config.name));
+        Ok((config.name.clone(), config.value.clone().ok_or_else(without)?))
+    });
+    let configs = configs.collect::<Result<_, _>>()?;
+    let request =
+        CreateTopicRequest { name: new.name.clone(), partitions, replication_factor, configs, validate_only };
     let created = topic::create(shard.clone(), request).await;
     if created.error != ErrorCode::None {
         return Err(Refused::native(created.error, created.message));
@@ -140,29 +140,24 @@ pub async fn delete(shard: Rc<Shard>, request: DeleteTopicsRequest) -> DeleteTop
 
 async fn delete_one(shard: &Rc<Shard>, doomed: DoomedTopic) -> DeletedTopic {
     let DoomedTopic { name, id } = doomed;
-    let found = match &name {
-        Some(name) => Ok(name.clone()),
-        None => {
-            let directory = shard.directory();
-            let topic = directory.image.topic(TopicId(id));
-            topic
-                .map(|topic| topic.name().to_string())
-                .ok_or_else(|| Refused::new(KafkaError::UnknownTopicId, "no topic has this id"))
-        }
+    let named = match &name {
+        Some(name) => Named::Name(name),
+        None => Named::Id(TopicId(id)),
     };
+    let found = find_in(&shard.directory().image, named).map(|topic| (topic.id(), topic.name().to_string()));
     let outcome = match found {
-        Ok(name) => {
-            let deleted = topic::delete(shard.clone(), DeleteTopicRequest { name: name.clone() }).await;
-            match deleted.error {
-                ErrorCode::None => Ok(name),
-                error => Err(Refused::native(error, deleted.message)),
-            }
+        Ok((id, name)) => {
+            // A topic of this name that is made meanwhile is another one, and stays.
+            let deleted = topic::delete_the_one(shard, name.clone(), id).await;
+            deleted
+                .map(|()| (id, name))
+                .map_err(|refusal| Refused::native(refusal.code, Some(refusal.message)))
         }
-        Err(refused) => Err(refused),
+        Err(error) => Err(Refused::new(error, "there is no such topic")),
     };
     match outcome {
-        Ok(name) => {
-            DeletedTopic { name: Some(name), id, error: KafkaError::None.code(), error_message: None }
+        Ok((id, name)) => {
+            DeletedTopic { name: Some(name), id: id.0, error: KafkaError::None.code(), error_message: None }
         }
         Err(refused) => {
             DeletedTopic { name, id, error: refused.error.code(), error_message: Some(refused.message) }

@@ -2,10 +2,8 @@
 
 use bytes::Bytes;
 
+use super::topic_name::walk_topic;
 use super::{ApiKey, DecodeError, Fields, Message};
-
-/// Topics have ids instead of names from this version on (KIP-516).
-const IDS_FROM: i16 = 13;
 
 /// The session of a fetch that names every partition and wants none (KIP-227).
 pub const NO_SESSION: i32 = 0;
@@ -263,13 +261,4 @@ impl FetchedPartition {
         fields.records(&mut self.records)?;
         fields.tags()
     }
-}
-
-fn walk_topic<F: Fields>(
-    name: &mut String,
-    id: &mut [u8; 16],
-    version: i16,
-    fields: &mut F,
-) -> Result<(), DecodeError> {
-    if version >= IDS_FROM { fields.uuid(id) } else { fields.string(name) }
 }

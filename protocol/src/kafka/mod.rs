@@ -20,6 +20,7 @@ pub mod produce;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod topic_name;
 mod writer;
 
 pub use error_code::KafkaError;
@@ -28,6 +29,7 @@ pub use fields::{DecodeError, Fields};
 pub use header::fuzz_kafka_request;
 pub use header::{FRAME_LEN_BYTES, HeaderError, RequestHeader, response_frame};
 pub use reader::Reader;
+pub use topic_name::IDS_FROM;
 pub use writer::Writer;
 
 use bytes::Bytes;

@@ -2,10 +2,8 @@
 
 use bytes::Bytes;
 
+use super::topic_name::walk_topic;
 use super::{ApiKey, DecodeError, Fields, Message};
-
-/// Topics have ids instead of names from this version on (KIP-516).
-const IDS_FROM: i16 = 13;
 
 /// Record batches for some partitions.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -108,6 +106,14 @@ impl Message for ProduceRequest {
     }
 }
 
+impl ProduceResponse {
+    /// The code of the first refusal, if any append was refused.
+    pub fn first_error(&self) -> Option<i16> {
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.map(|partition| partition.error).find(|code| *code != 0)
+    }
+}
+
 impl Message for ProduceResponse {
     const API: ApiKey = ApiKey::Produce;
 
@@ -141,13 +147,4 @@ impl ProducedPartition {
         }
         fields.tags()
     }
-}
-
-fn walk_topic<F: Fields>(
-    name: &mut String,
-    id: &mut [u8; 16],
-    version: i16,
-    fields: &mut F,
-) -> Result<(), DecodeError> {
-    if version >= IDS_FROM { fields.uuid(id) } else { fields.string(name) }
 }

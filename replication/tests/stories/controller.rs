@@ -47,7 +47,7 @@ fn command(line: &str, words: &[&str]) -> Command {
             configs: configs(),
             name,
         },
-        Some("delete") => Command::DeleteTopic { name },
+        Some("delete") => Command::DeleteTopic { name, id: None },
         Some("alter") => Command::AlterTopic {
             name,
             set: configs(),

@@ -134,7 +134,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
         4 => (name(), 0u32..6, 0u16..4, configs()).prop_map(|(name, partitions, replication_factor, configs)| {
             Command::CreateTopic { name, partitions, replication_factor, configs }
         }),
-        1 => name().prop_map(|name| Command::DeleteTopic { name }),
+        1 => name().prop_map(|name| Command::DeleteTopic { name, id: None }),
         2 => (name(), configs(), unset).prop_map(|(name, set, unset)| Command::AlterTopic { name, set, unset }),
         2 => (name(), 0u32..9).prop_map(|(name, total)| Command::AddPartitions { name, total }),
         2 => register,

@@ -166,7 +166,7 @@ impl Stranger {
                 };
                 let topic = FetchTopic { name, partitions: vec![partition], ..FetchTopic::default() };
                 let (max_wait_ms, min_bytes) = (number, i32::from(choices.u8() % 2));
-                let topics = vec![topic];
+                let topics = vec![topic; usize::from(choices.u8() % 3)];
                 let request = FetchRequest { max_wait_ms, min_bytes, topics, ..FetchRequest::default() };
                 self.ask_for(version, request, true).await;
             }
