@@ -13,7 +13,7 @@ use crate::checkpoint::{CheckpointEntry, CheckpointFault, CheckpointFile};
 use crate::checkpointer::parse_file_name;
 use crate::error::{AtPath, PathError};
 use crate::log::LogId;
-use crate::producer_snapshot::{self, LogProducers, ProducerSnapshot, SnapshotFault};
+use crate::producer_snapshot::{self, FILE_LEN_MAX, LogProducers, ProducerSnapshot, SnapshotFault};
 use crate::producer_snapshots;
 
 /// The largest checkpoint file read: some ten million logs.
@@ -53,8 +53,7 @@ impl Checkpoints {
             let path = dir.join(&entry.name);
             if let Some((named, _)) = producer_snapshots::parse_file_name(&entry.name) {
                 checkpoints.generation = checkpoints.generation.max(named);
-                let content = file::read_small(&path, CHECKPOINT_LEN_MAX).await.at(&path)?;
-                match producer_snapshot::decode(&content) {
+                match read_producers(&path).await {
                     Ok(snapshot) => snapshots.push(snapshot),
                     Err(fault) => checkpoints.faulty_producers.push((path, fault)),
                 }
@@ -92,4 +91,10 @@ impl Checkpoints {
         checkpoints.producers = states.map(|(log, states)| (log, Arc::new(states))).collect();
         Ok(checkpoints)
     }
+}
+
+/// It only spares a start reading: whatever is wrong with it, the start goes on without.
+async fn read_producers(path: &Path) -> Result<ProducerSnapshot, SnapshotFault> {
+    let content = file::read_small(path, FILE_LEN_MAX).await;
+    producer_snapshot::decode(&content.map_err(|error| SnapshotFault::Unreadable(error.to_string()))?)
 }

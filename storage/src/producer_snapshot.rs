@@ -39,13 +39,18 @@ pub(crate) struct ProducerSnapshot {
 }
 
 /// Why a file is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum SnapshotFault {
     #[error("no producer states, or damaged")]
     Foreign,
     #[error("producer states of version {0}, this code reads {VERSION}")]
     Version(u16),
+    #[error("producer states that cannot be read: {0}")]
+    Unreadable(String),
 }
+
+/// The largest file that is written, or read.
+pub(crate) const FILE_LEN_MAX: usize = 1 << 30;
 
 /// The bytes of a file.
 pub(crate) fn encode<'a>(

@@ -21,11 +21,12 @@ use corrente_protocol::ids::{Offset, ShardId};
 use corrente_runtime::executor::{Queue, spawn_in};
 use corrente_runtime::file;
 use corrente_runtime::sync::Budget;
-use corrente_runtime::timer;
+use corrente_runtime::timer::{self, Instant};
+use futures_util::future::join_all;
 
 use crate::checkpointer::{checkpoint_dir, file_stem, parse_file_stem};
 use crate::log::{Log, LogId, LogInner};
-use crate::producer_snapshot::{LogProducers, encode};
+use crate::producer_snapshot::{FILE_LEN_MAX, LogProducers, encode};
 use crate::shard::{Shard, StorageConfig};
 
 /// How long the flushes of all logs are waited for.
@@ -124,12 +125,17 @@ impl ProducerSnapshots {
             table.extend(self.still_open(&flushed));
             encode(self.generation, self.shard, table.iter().map(|(log, producers)| (log, &**producers)))
         };
+        let not_written = |error: &dyn std::fmt::Display| {
+            let path = self.path.display();
+            tracing::error!(%path, %error, "the producer states were not written; the next start reads more");
+        };
+        if content.len() > FILE_LEN_MAX {
+            let length = content.len();
+            return not_written(&format!("they take {length} bytes of at most {FILE_LEN_MAX}"));
+        }
         match file::write_small(&self.path, content).await {
             Ok(()) => self.written.borrow_mut().extend(self.still_open(&flushed)),
-            Err(error) => {
-                let path = self.path.display();
-                tracing::error!(%path, %error, "the producer states were not written; the next start reads more");
-            }
+            Err(error) => not_written(&error),
         }
     }
 
@@ -163,29 +169,28 @@ impl ProducerSnapshots {
             .collect()
     }
 
-    /// Those whose logs are flushed as far.
+    /// Those whose logs are flushed as far. All are waited for at once: one that hangs costs the others nothing.
     async fn flushed(
         &self,
         taken: Vec<(Rc<LogInner>, Arc<LogProducers>)>,
     ) -> Vec<(LogId, Arc<LogProducers>)> {
         let deadline = timer::now() + FLUSH_WAIT;
-        let mut flushed = Vec::with_capacity(taken.len());
-        for (log, producers) in taken {
+        let waits = taken.into_iter().map(async |(log, producers)| {
             let id = log.id;
-            let now = timer::now();
-            let left = if now < deadline { deadline - now } else { Duration::ZERO };
-            let is_flushed = match producers.end_offset.0.checked_sub(1) {
-                None => true,
-                Some(last) => {
-                    matches!(timer::timeout(left, Log(log).flushed_past(Offset(last))).await, Ok(Ok(_)))
-                }
-            };
-            if is_flushed {
-                flushed.push((id, producers));
-            }
-        }
-        flushed
+            is_flushed(log, producers.end_offset, deadline).await.then_some((id, producers))
+        });
+        join_all(waits).await.into_iter().flatten().collect()
     }
+}
+
+async fn is_flushed(log: Rc<LogInner>, end: Offset, deadline: Instant) -> bool {
+    let log = Log(log);
+    if log.flushed_offset() >= end {
+        return true;
+    }
+    let now = timer::now();
+    let left = if now < deadline { deadline - now } else { Duration::ZERO };
+    matches!(timer::timeout(left, log.flushed_past(Offset(end.0 - 1))).await, Ok(Ok(_)))
 }
 
 async fn run(shard: Weak<Shard>) {

@@ -50,6 +50,9 @@ pub enum SequenceRefusal {
     /// A part of the request is in the log, the rest is not: such a request was never sent.
     #[error("some batches of the request are in the log already and others are not")]
     PartlyKnown,
+    /// All of the request is in the log, and something else between its batches: such a request was never sent.
+    #[error("the batches of the request are in the log already, and do not follow each other there")]
+    Apart,
 }
 
 /// What is to be done with batches that may be appended.
@@ -99,10 +102,13 @@ impl ProducerState {
         for ValidBatch { header, .. } in batches {
             let known = ahead.get(&header.producer_id).or_else(|| self.producers.get(&header.producer_id));
             match judge_one(known, header)? {
-                Judgement::Duplicate(place) => {
-                    let whole = duplicate.get_or_insert(place);
-                    whole.end_offset = place.end_offset;
-                }
+                Judgement::Duplicate(place) => match &mut duplicate {
+                    None => duplicate = Some(place),
+                    Some(whole) if whole.end_offset == place.base_offset => {
+                        whole.end_offset = place.end_offset
+                    }
+                    Some(_) => return Err(SequenceRefusal::Apart),
+                },
                 Judgement::New => {
                     new += 1;
                     if is_sequenced(header) {
@@ -137,17 +143,13 @@ impl ProducerState {
             .retain(|_, producer| now_ms.saturating_sub(producer.last_append_ms) < FORGOTTEN_AFTER_MS);
     }
 
-    /// A tenth of them, so that it is not done for every new one.
+    /// A tenth of them, so that it is not done for every new one. Their places in the log say who was silent, not the
+    /// clock: it is the same after a start that read them all at once.
     fn forget_the_most_silent(&mut self) {
-        let mut ages: Vec<i64> = self.producers.values().map(|producer| producer.last_append_ms).collect();
-        let (_, oldest_kept, _) = ages.select_nth_unstable(PRODUCERS_KEPT / 10);
-        let oldest_kept = *oldest_kept;
-        let mut to_go = PRODUCERS_KEPT / 10;
-        self.producers.retain(|_, producer| {
-            let goes = to_go > 0 && producer.last_append_ms <= oldest_kept;
-            to_go -= usize::from(goes);
-            !goes
-        });
+        let mut ends: Vec<Offset> = self.producers.values().map(Producer::end_offset).collect();
+        let (_, kept_from, _) = ends.select_nth_unstable(PRODUCERS_KEPT / 10);
+        let kept_from = *kept_from;
+        self.producers.retain(|_, producer| producer.end_offset() >= kept_from);
     }
 }
 
@@ -159,6 +161,11 @@ impl Producer {
     /// Panics if there is none, which never lasts.
     fn last_sequence(&self) -> i32 {
         self.batches.back().expect("a producer is known by its batches").last_sequence
+    }
+
+    /// Where its last batch ends in the log. Panics if there is none, which never lasts.
+    fn end_offset(&self) -> Offset {
+        self.batches.back().expect("a producer is known by its batches").place.end_offset
     }
 
     fn push(&mut self, header: &RecordBatchHeader, place: Appended, now_ms: i64) {
@@ -322,10 +329,24 @@ mod tests {
     }
 
     #[test]
+    fn batches_that_come_again_are_answered_as_one_only_where_they_stand_together() {
+        let mut state = ProducerState::default();
+        let (first, second) = (valid(header(1, 0, 0, 5)), valid(header(1, 0, 5, 5)));
+        let between = valid(header(2, 0, 0, 5));
+        state.note(&first.header, at(0, 5), 0);
+        state.note(&between.header, at(5, 5), 0);
+        state.note(&second.header, at(10, 5), 0);
+        let both = [first.clone(), second];
+        assert_eq!(state.judge(&both), Err(SequenceRefusal::Apart));
+        // Nor backwards: the end that is waited for would be that of the earlier one.
+        assert_eq!(state.judge(&[between, first]), Err(SequenceRefusal::Apart));
+    }
+
+    #[test]
     fn who_was_silent_is_forgotten() {
         let mut state = ProducerState::default();
         for id in 0..PRODUCERS_KEPT as i64 + 1 {
-            state.note(&header(id, 0, 0, 1), at(0, 1), id);
+            state.note(&header(id, 0, 0, 1), at(id.cast_unsigned(), 1), id);
         }
         assert_eq!(state.producers.len(), PRODUCERS_KEPT - PRODUCERS_KEPT / 10 + 1);
         assert_eq!(state.producers.keys().next(), Some(&(PRODUCERS_KEPT as i64 / 10)));

@@ -327,6 +327,22 @@ fn a_start_and_a_stop_do_without_the_file_if_the_disk_refuses_it() {
     });
 }
 
+#[test]
+fn a_start_does_without_a_file_that_cannot_be_read() {
+    let (world, node) = world(8);
+    run(&world, &node, || async {
+        let (opened, log) = open_one(|_| {}).await;
+        send_sixty(&log).await;
+        opened.storage.close().await.expect("closed");
+    });
+    let below = data_dir().join("checkpoint/0000000001-shard-0000.producers");
+    node.disk().inject(FaultRule { fault: DiskFault::ReadError, when: When::Chance(1.0), below });
+    run(&world, &node, || async {
+        let (_opened, log) = open_one(|_| {}).await;
+        expect_sixty(&log).await;
+    });
+}
+
 /// A fenced log gives no state to be written, and its records may be deleted all the same.
 #[test]
 fn a_producer_whose_last_batches_went_unnoticed_goes_on() {

@@ -38,7 +38,7 @@ pub(crate) async fn rebuild(log: &Log, written: Option<&LogProducers>) -> Result
             Err(error) => return Err(error),
         };
         for (_, header) in chunks.iter().flat_map(|chunk| headers(chunk)).map_while(Result::ok) {
-            if header.base_offset > next {
+            if header.base_offset > next || stands_for_lost(&header) {
                 state = ProducerState::default();
             }
             if header.base_offset >= known_to {
@@ -54,6 +54,11 @@ pub(crate) async fn rebuild(log: &Log, written: Option<&LogProducers>) -> Result
     }
     log.0.state.borrow_mut().producers = state;
     Ok(())
+}
+
+/// A repair puts an empty batch where records were lost. Compaction leaves such a one only where nobody's were.
+fn stands_for_lost(header: &RecordBatchHeader) -> bool {
+    header.record_count == 0 && header.producer_id < 0
 }
 
 fn place_of(header: &RecordBatchHeader) -> Appended {
