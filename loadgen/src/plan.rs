@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use corrente_client::Durability;
+use corrente_client::{Compression, Durability};
 use serde::{Deserialize, Serialize};
 
 pub use crate::schedule::{Arrivals, Rate};
@@ -86,7 +86,7 @@ pub enum Extent {
 }
 
 /// What the records look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
     /// Bytes of each value.
     pub record_size: usize,
@@ -94,8 +94,35 @@ pub struct Shape {
     pub key_size: usize,
     /// Records in each record batch; at least 1.
     pub batch_records: u32,
+    /// The keys there are, which then choose the partitions. Without, every key is another one, and partitions take
+    /// turns.
+    pub keys: Option<Keys>,
+    /// Which part of each value a codec can do away with; from 0 to 1.
+    pub compressible: f64,
+    /// How batches are compressed.
+    #[serde(with = "text")]
+    pub compression: Compression,
     /// The seed of all payload bytes.
     pub seed: u64,
+}
+
+/// The keys that records have.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Keys {
+    /// How many; at least 1.
+    pub count: u64,
+    /// How often each is used.
+    pub skew: Skew,
+}
+
+/// How unequally keys are used.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Skew {
+    /// All alike.
+    Uniform,
+    /// The n-th as often as 1 / n to this power; above 0.
+    Zipf(f64),
 }
 
 /// How records are read.
@@ -125,7 +152,7 @@ pub enum Begin {
 }
 
 /// Records put into a new topic before it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fill {
     /// How many, rounded up to whole batches.
     pub records: u64,
@@ -281,9 +308,30 @@ impl Extent {
     }
 }
 
+/// Keys of a population are numbers of so many bytes, with zeros in front.
+const KEY_BYTES_MIN: usize = 8;
+
 impl Shape {
     fn check(&self) -> Result<()> {
         ensure!(self.batch_records >= 1, "a batch holds at least 1 record");
+        ensure!(
+            (0.0..=1.0).contains(&self.compressible),
+            "the compressible part of a value is between 0 and 100 %, not {} %",
+            self.compressible * 100.0
+        );
+        let Some(Keys { count, skew }) = self.keys else { return Ok(()) };
+        ensure!(count >= 1, "a population has at least 1 key");
+        ensure!(
+            self.key_size >= KEY_BYTES_MIN,
+            "keys of {} bytes are too short for numbers of {KEY_BYTES_MIN}",
+            self.key_size
+        );
+        if let Skew::Zipf(exponent) = skew {
+            ensure!(
+                exponent > 0.0 && exponent.is_finite(),
+                "the exponent of zipf is above 0, not {exponent}"
+            );
+        }
         Ok(())
     }
 
@@ -299,16 +347,22 @@ impl Shape {
     }
 }
 
-/// A durability level by its name.
+/// A durability level or a codec by its name.
 mod text {
-    use corrente_client::Durability;
+    use std::fmt::Display;
+    use std::str::FromStr;
+
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub fn serialize<S: Serializer>(level: &Durability, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(level)
+    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Durability, D::Error> {
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
@@ -341,7 +395,15 @@ pub(crate) mod tests {
                 pace: Pace::OpenLoop { rate: Rate::Constant(1_000), arrivals: Arrivals::Constant },
                 extent: Extent::Records(10_001),
                 warmup: Duration::from_secs(1),
-                shape: Shape { record_size: 1_024, key_size: 16, batch_records: 10, seed: 7 },
+                shape: Shape {
+                    record_size: 1_024,
+                    key_size: 16,
+                    batch_records: 10,
+                    keys: None,
+                    compressible: 0.0,
+                    compression: Compression::None,
+                    seed: 7,
+                },
                 in_flight_max: 64,
                 connections: 2,
                 durability: Durability::IsrFlushed,

@@ -9,7 +9,7 @@ use corrente_client::{Client, Durability};
 use crate::Watch;
 use crate::drive::{Share, Until, drive};
 use crate::live::Live;
-use crate::payload::BatchRing;
+use crate::payload::Payload;
 use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan};
 use crate::recorder::Recorder;
 use crate::schedule::{Curve, Schedule};
@@ -28,7 +28,7 @@ pub struct Sender<'a> {
     work: &'a ProducePlan,
     clients: Vec<Client>,
     target: Target,
-    ring: Arc<BatchRing>,
+    payload: Arc<Payload>,
 }
 
 impl<'a> Sender<'a> {
@@ -39,8 +39,8 @@ impl<'a> Sender<'a> {
             clients.push(target::connect(plan).await?);
         }
         let target = target::prepare(&clients[0], plan).await?;
-        let ring = Arc::new(BatchRing::new(&work.shape, wall_clock_ms())?);
-        Ok(Sender { plan, work, clients, target, ring })
+        let payload = Arc::new(Payload::new(&work.shape, target.partitions, wall_clock_ms())?);
+        Ok(Sender { plan, work, clients, target, payload })
     }
 
     /// The topic it sends to.
@@ -62,9 +62,8 @@ impl<'a> Sender<'a> {
             let worker = Worker {
                 client,
                 topic: self.plan.topic.clone(),
-                partitions: self.target.partitions,
                 durability: work.durability,
-                ring: Arc::clone(&self.ring),
+                payload: Arc::clone(&self.payload),
                 share: share(self.plan, work, start, worker),
                 ledgers: ledgers.to_vec(),
             };
@@ -94,9 +93,8 @@ pub async fn fill(
     let worker = Worker {
         client: client.clone(),
         topic: plan.topic.clone(),
-        partitions,
         durability: Durability::IsrFlushed,
-        ring: Arc::new(BatchRing::new(&fill.shape, wall_clock_ms())?),
+        payload: Arc::new(Payload::new(&fill.shape, partitions, wall_clock_ms())?),
         share: Share {
             start: Instant::now(),
             schedule: None,
@@ -121,20 +119,19 @@ pub async fn fill(
 struct Worker {
     client: Client,
     topic: String,
-    partitions: u32,
     durability: Durability,
-    ring: Arc<BatchRing>,
+    payload: Arc<Payload>,
     share: Share,
     ledgers: Vec<Arc<Ledger>>,
 }
 
 impl Worker {
     async fn run(self, mut recorder: Recorder, live: Arc<Live>) -> Result<Recorder> {
-        let Worker { client, topic, partitions, durability, ring, share, ledgers } = self;
-        let (client, topic, ring, ledgers) = (&client, &topic, &ring, &ledgers);
+        let Worker { client, topic, durability, payload, share, ledgers } = self;
+        let (client, topic, payload, ledgers) = (&client, &topic, &payload, &ledgers);
         let send = |index: u64, due: Duration| async move {
-            let partition = u32::try_from(index % u64::from(partitions)).expect("less than a u32");
-            let produced = client.produce_raw(topic, partition, ring.batch(index), durability).await?;
+            let (partition, batch) = payload.batch(index);
+            let produced = client.produce_raw(topic, partition, batch, durability).await?;
             let (base, end) = (produced.base_offset.0, produced.end_offset.0);
             ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
             Ok::<(), corrente_client::Error>(())
@@ -144,7 +141,7 @@ impl Worker {
     }
 }
 
-/// Batches go to the workers in turn, and to the partitions in turn.
+/// Batches go to the workers in turn.
 fn share(plan: &Plan, work: &ProducePlan, start: Instant, worker: usize) -> Share {
     let (worker_index, workers) = (worker as u64, work.connections as u64);
     let schedule = match work.pace {

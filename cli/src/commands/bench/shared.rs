@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use corrente_client::Durability;
-use corrente_loadgen::plan::{Arrivals, Extent, Pace, Plan, ProducePlan, Rate, Shape, Work};
+use corrente_client::{Compression, Durability};
+use corrente_loadgen::plan::{Arrivals, Extent, Keys, Pace, Plan, ProducePlan, Rate, Shape, Skew, Work};
 
 use super::results::Results;
 use crate::args::Global;
@@ -28,6 +28,30 @@ pub struct Run {
     /// Records in each record batch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch_records: u32,
+    /// Draw keys from so many, which then choose the partitions; --key-size has to be 8 at least. Default: every key
+    /// is another one, and partitions take turns
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    keys: Option<u64>,
+    /// How unequally keys are used: all alike, or the n-th as often as 1 / n to the power of S.
+    #[arg(
+        long,
+        value_name = "uniform|zipf:S",
+        value_parser = parse_skew,
+        default_value = "uniform",
+        requires = "keys"
+    )]
+    key_skew: Skew,
+    /// Which part of each value a codec can do away with: it is zeros, the rest is random.
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "0%")]
+    compressible: f64,
+    /// Compress batches.
+    #[arg(
+        long,
+        value_name = "none|gzip|snappy|lz4|zstd",
+        value_parser = str::parse::<Compression>,
+        default_value = "none"
+    )]
+    compression: Compression,
     /// The topic; created if it is missing. Default: a new one named bench- and a random number
     #[arg(long, value_name = "T")]
     topic: Option<String>,
@@ -107,6 +131,9 @@ impl Run {
             record_size: self.record_size,
             key_size: self.key_size,
             batch_records: self.batch_records,
+            keys: self.keys.map(|count| Keys { count, skew: self.key_skew }),
+            compressible: self.compressible,
+            compression: self.compression,
             seed: self.seed,
         }
     }
@@ -140,6 +167,15 @@ fn parse_arrivals(text: &str) -> Result<Arrivals, String> {
         ("poisson", _) => Ok(Arrivals::Poisson),
         (_, Some(batches)) => parse_count(batches).map(Arrivals::Burst),
         _ => Err("use constant, poisson or burst:N".to_owned()),
+    }
+}
+
+fn parse_skew(text: &str) -> Result<Skew, String> {
+    let exponent = text.strip_prefix("zipf:").and_then(|exponent| exponent.parse().ok());
+    match (text, exponent) {
+        ("uniform", _) => Ok(Skew::Uniform),
+        (_, Some(exponent)) => Ok(Skew::Zipf(exponent)),
+        _ => Err("use uniform or zipf:S, for example zipf:1".to_owned()),
     }
 }
 
