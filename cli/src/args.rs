@@ -113,6 +113,7 @@ mod tests {
             "corrente bench produce --arrivals burst:10 --json f --append",
             "corrente bench produce --keys 1M --key-size 16 --key-skew zipf:0.99 --compressible 60% --compression lz4",
             "corrente bench consume --from latest --duration 5s",
+            "corrente bench e2e --protocol kafka --brokers 127.0.0.1:9092",
             "corrente bench compare a.json b.json --fail-if p99>+5% --fail-if records/s<-3%",
             "corrente bench max --slo p99=2ms --slo p99.9=10ms --precision 10% produce --rate 1000 --record-size 256",
             "corrente bench max --slo p50=300us e2e",

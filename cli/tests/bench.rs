@@ -213,6 +213,47 @@ fn a_matrix_runs_every_combination_in_turn() {
 }
 
 #[test]
+fn kafkas_protocol_is_driven_alike() {
+    let home = scratch();
+    let broker = Broker::start_with(
+        home.path(),
+        &["--listen", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--shards", "2"],
+    );
+    let kafka = broker.kafka.as_ref().expect("it listens for Kafka's clients");
+    let run = |arguments: &[&str]| -> Value {
+        let mut command = common::corrente(["bench"]);
+        command.args(arguments).args([
+            "--protocol",
+            "kafka",
+            "--brokers",
+            kafka,
+            "--topic",
+            "t",
+            "-o",
+            "json",
+        ]);
+        serde_json::from_slice(&common::succeed(&mut command).stdout).unwrap()
+    };
+    let e2e = ["e2e", "--rate", "2000", "--records", "1000", "--batch-records", "10", "--partitions", "3"];
+    let report = run(&[&e2e[..], &["--consumers", "2", "--warmup", "100ms", "--slip-max", "100%"]].concat());
+    assert_eq!((&report["records"], &report["errors"]), (&2_000.into(), &0.into()));
+    assert!(report["latency_us"]["p99"].is_f64());
+    assert_eq!(report["plan"]["protocol"], "kafka");
+    let report =
+        run(&["produce", "--records", "500", "--closed-loop", "--warmup", "0s", "--compression", "zstd"]);
+    assert_eq!((&report["records"], &report["errors"]), (&500.into(), &0.into()));
+    // 200 of the warm-up, 1 000 and 500.
+    let report = run(&["consume"]);
+    assert_eq!((&report["records"], &report["bytes_per_s"].is_f64()), (&1_700.into(), &true));
+    // What it wrote is what the SDK reads.
+    let read = broker.output(["bench", "consume", "--topic", "t", "-o", "json"]);
+    assert_eq!(serde_json::from_slice::<Value>(&read).unwrap()["records"], 1_700);
+
+    let error = refused(&mut broker.run(["bench", "produce", "--protocol", "kafka", "--topic", "t"]));
+    assert!(error.contains("does not answer as Kafka does"), "{error}");
+}
+
+#[test]
 fn a_plan_that_cannot_be_is_refused() {
     let error = refused(&mut common::corrente(["bench", "produce", "--records", "0", "--topic", "t"]));
     assert!(error.contains("0 records"), "{error}");

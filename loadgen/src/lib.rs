@@ -9,12 +9,14 @@
     reason = "a load generator is a user of the broker: it has clocks, files and threads of its own"
 )]
 
+mod broker;
 mod broker_process;
 pub mod compare;
 mod consume;
 mod cpus;
 mod drive;
 pub mod hdr_log;
+mod kafka;
 mod live;
 pub mod machine;
 pub mod max;
@@ -27,7 +29,6 @@ pub mod report;
 mod schedule;
 pub mod table;
 mod tail;
-mod target;
 pub mod timeline;
 mod usage;
 mod verdict;

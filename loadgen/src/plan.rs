@@ -13,6 +13,8 @@ pub use crate::schedule::{Arrivals, Rate};
 pub struct Plan {
     /// Bootstrap addresses, `HOST:PORT`.
     pub brokers: Vec<String>,
+    /// What they are spoken to in.
+    pub protocol: Protocol,
     /// The topic; created if it is missing.
     pub topic: String,
     /// Partitions of the topic if it has to be created; at least 1.
@@ -26,6 +28,16 @@ pub struct Plan {
     /// The most that the generator's own lateness may be of the latency, both at their 99.9th percentile, in a run that
     /// is believed; from 0 to 1.
     pub slip_share_max: f64,
+}
+
+/// The protocol of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// Corrente's own, through the SDK.
+    Native,
+    /// Kafka's, without a client library in between.
+    Kafka,
 }
 
 /// The two kinds of run.
@@ -389,6 +401,7 @@ pub(crate) mod tests {
     pub(crate) fn produce_plan() -> Plan {
         Plan {
             brokers: vec!["127.0.0.1:7400".to_owned()],
+            protocol: Protocol::Native,
             topic: "bench".to_owned(),
             partitions: 4,
             work: Work::Produce(ProducePlan {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use corrente_client::{Client, Durability};
+use corrente_client::Durability;
 
 use crate::Watch;
+use crate::broker::Broker;
 use crate::drive::{Share, Until, drive};
 use crate::live::Live;
 use crate::payload::Payload;
@@ -14,7 +15,6 @@ use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan};
 use crate::recorder::Recorder;
 use crate::schedule::{Curve, Schedule};
 use crate::tail::Ledger;
-use crate::target::{self, Target};
 
 /// Runs the plan on a schedule that starts when everything is connected and prepared.
 pub async fn produce(plan: &Plan, work: &ProducePlan, watch: &mut Watch) -> Result<Recorder> {
@@ -26,26 +26,31 @@ pub async fn produce(plan: &Plan, work: &ProducePlan, watch: &mut Watch) -> Resu
 pub struct Sender<'a> {
     plan: &'a Plan,
     work: &'a ProducePlan,
-    clients: Vec<Client>,
-    target: Target,
+    brokers: Vec<Broker>,
+    created: bool,
     payload: Arc<Payload>,
 }
 
 impl<'a> Sender<'a> {
     /// Connects, creates the topic if it is missing, makes the batches.
     pub async fn prepare(plan: &'a Plan, work: &'a ProducePlan) -> Result<Sender<'a>> {
-        let mut clients = Vec::new();
-        for _ in 0..work.connections {
-            clients.push(target::connect(plan).await?);
+        let mut brokers = vec![Broker::connect(plan).await?];
+        let created = brokers[0].created();
+        while brokers.len() < work.connections {
+            brokers.push(Broker::connect(plan).await?);
         }
-        let target = target::prepare(&clients[0], plan).await?;
-        let payload = Arc::new(Payload::new(&work.shape, target.partitions, wall_clock_ms())?);
-        Ok(Sender { plan, work, clients, target, payload })
+        let payload = Arc::new(Payload::new(&work.shape, brokers[0].partitions(), wall_clock_ms())?);
+        Ok(Sender { plan, work, brokers, created, payload })
     }
 
-    /// The topic it sends to.
-    pub fn target(&self) -> &Target {
-        &self.target
+    /// Partitions of the topic it sends to.
+    pub fn partitions(&self) -> u32 {
+        self.brokers[0].partitions()
+    }
+
+    /// Whether that topic was missing.
+    pub fn created(&self) -> bool {
+        self.created
     }
 
     /// Sends everything. The meter reads the processes when the warm-up is over and when the last answer is in; each
@@ -53,15 +58,14 @@ impl<'a> Sender<'a> {
     pub async fn send(self, start: Instant, ledgers: &[Arc<Ledger>], watch: &mut Watch) -> Result<Recorder> {
         let work = self.work;
         let mut workers = Vec::new();
-        for (worker, client) in self.clients.into_iter().enumerate() {
+        for (worker, broker) in self.brokers.into_iter().enumerate() {
             // Where records are read, the reader's figures are the run's, and what is shown meanwhile.
             let (recorder, live) = match ledgers {
                 [] => (Recorder::with_timeline(work.warmup, &watch.timeline), Arc::clone(&watch.live)),
                 _ => (Recorder::new(work.warmup), Arc::new(Live::following(&watch.live))),
             };
             let worker = Worker {
-                client,
-                topic: self.plan.topic.clone(),
+                broker,
                 durability: work.durability,
                 payload: Arc::clone(&self.payload),
                 share: share(self.plan, work, start, worker),
@@ -81,18 +85,12 @@ impl<'a> Sender<'a> {
 }
 
 /// Fills a new topic as fast as it takes it.
-pub async fn fill(
-    plan: &Plan,
-    client: &Client,
-    partitions: u32,
-    fill: &Fill,
-    live: &Arc<Live>,
-) -> Result<()> {
+pub async fn fill(broker: Broker, fill: &Fill, live: &Arc<Live>) -> Result<()> {
     /// Deep enough to keep a disk busy, shallow enough for any broker's memory.
     const IN_FLIGHT: usize = 16;
+    let partitions = broker.partitions();
     let worker = Worker {
-        client: client.clone(),
-        topic: plan.topic.clone(),
+        broker,
         durability: Durability::IsrFlushed,
         payload: Arc::new(Payload::new(&fill.shape, partitions, wall_clock_ms())?),
         share: Share {
@@ -117,8 +115,7 @@ pub async fn fill(
 
 /// One client and what it has to send.
 struct Worker {
-    client: Client,
-    topic: String,
+    broker: Broker,
     durability: Durability,
     payload: Arc<Payload>,
     share: Share,
@@ -127,14 +124,13 @@ struct Worker {
 
 impl Worker {
     async fn run(self, mut recorder: Recorder, live: Arc<Live>) -> Result<Recorder> {
-        let Worker { client, topic, durability, payload, share, ledgers } = self;
-        let (client, topic, payload, ledgers) = (&client, &topic, &payload, &ledgers);
+        let Worker { broker, durability, payload, share, ledgers } = self;
+        let (broker, payload, ledgers) = (&broker, &payload, &ledgers);
         let send = |index: u64, due: Duration| async move {
             let (partition, batch) = payload.batch(index);
-            let produced = client.produce_raw(topic, partition, batch, durability).await?;
-            let (base, end) = (produced.base_offset.0, produced.end_offset.0);
+            let (base, end) = broker.produce(partition, batch, durability).await?;
             ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
-            Ok::<(), corrente_client::Error>(())
+            Ok::<(), anyhow::Error>(())
         };
         drive(share, &live, &mut recorder, send).await?;
         Ok(recorder)

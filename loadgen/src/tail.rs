@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use corrente_client::{Batch, Consumer, StartOffset};
 
 use crate::Watch;
+use crate::broker::{Arrival, Broker, Reader};
 use crate::live::Live;
-use crate::plan::{ConsumePlan, Plan, ProducePlan};
+use crate::plan::{Begin, ConsumePlan, Plan, ProducePlan};
 use crate::produce::Sender;
 use crate::recorder::Recorder;
-use crate::target;
 
 /// What one consumer has to read, and what it has read.
 #[derive(Debug)]
@@ -35,13 +34,14 @@ struct State {
 #[derive(Debug, Default)]
 struct Half {
     due: BTreeMap<u64, Duration>,
-    read: BTreeMap<u64, Arrival>,
+    read: BTreeMap<u64, Read>,
     acknowledged_end: u64,
     read_end: u64,
 }
 
+/// A batch that was read before its acknowledgement came.
 #[derive(Debug, Clone, Copy)]
-struct Arrival {
+struct Read {
     at: Duration,
     records: u64,
     bytes: u64,
@@ -59,19 +59,20 @@ impl Ledger {
         let half = &mut partitions[partition as usize];
         half.acknowledged_end = half.acknowledged_end.max(end_offset);
         match half.read.remove(&base_offset) {
-            Some(arrival) => recorder.arrived(due, arrival.at, arrival.records, arrival.bytes),
+            Some(read) => recorder.arrived(due, read.at, read.records, read.bytes),
             None => drop(half.due.insert(base_offset, due)),
         }
     }
 
-    /// The batch at these offsets was read now.
-    fn read(&self, partition: u32, base_offset: u64, end_offset: u64, arrival: Arrival) {
+    /// A batch was read then.
+    fn read(&self, arrival: &Arrival, at: Duration) {
+        let &Arrival { partition, base_offset, end_offset, records, bytes } = arrival;
         let State { partitions, recorder, .. } = &mut *self.lock();
         let half = &mut partitions[partition as usize];
         half.read_end = half.read_end.max(end_offset);
         match half.due.remove(&base_offset) {
-            Some(due) => recorder.arrived(due, arrival.at, arrival.records, arrival.bytes),
-            None => drop(half.read.insert(base_offset, arrival)),
+            Some(due) => recorder.arrived(due, at, records, bytes),
+            None => drop(half.read.insert(base_offset, Read { at, records, bytes })),
         }
     }
 
@@ -110,21 +111,19 @@ pub async fn tail(
     watch: &mut Watch,
 ) -> Result<Recorder> {
     let sender = Sender::prepare(plan, feed).await?;
-    let target = sender.target().clone();
     // In a new topic the start is the end, and needs no question that may be answered after the first record was sent.
-    let from = if target.created { StartOffset::Earliest } else { StartOffset::Latest };
+    let from = if sender.created() { Begin::Earliest } else { Begin::Latest };
     let mut readers = Vec::new();
     for _ in 0..work.consumers {
-        let client = target::connect(plan).await?;
-        let consumer = client.consumer().topic(&plan.topic).from(from).build().await?;
+        let reader = Broker::connect(plan).await?.read(from, false).await?;
         let recorder = Recorder::with_timeline(feed.warmup, &watch.timeline);
-        readers.push((consumer, Arc::new(Ledger::new(target.partitions, recorder))));
+        readers.push((reader, Arc::new(Ledger::new(sender.partitions(), recorder))));
     }
     let ledgers: Vec<Arc<Ledger>> = readers.iter().map(|(_, ledger)| Arc::clone(ledger)).collect();
     let start = Instant::now();
     let reading: Vec<_> = readers
         .into_iter()
-        .map(|(consumer, ledger)| tokio::spawn(read(consumer, ledger, start, Arc::clone(&watch.live))))
+        .map(|(reader, ledger)| tokio::spawn(read(reader, ledger, start, Arc::clone(&watch.live))))
         .collect();
     let sent = sender.send(start, &ledgers, watch).await;
     ledgers.iter().for_each(|ledger| ledger.close());
@@ -140,17 +139,14 @@ pub async fn tail(
 /// How long after the last acknowledgement nothing may arrive until a reader gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-async fn read(mut consumer: Consumer, ledger: Arc<Ledger>, start: Instant, live: Arc<Live>) {
+async fn read(mut reader: Reader, ledger: Arc<Ledger>, start: Instant, live: Arc<Live>) {
     const LOOK_UP: Duration = Duration::from_millis(20);
     let mut last_seen = start.elapsed();
     while !ledger.is_complete() {
-        match tokio::time::timeout(LOOK_UP, consumer.next_batch()).await {
-            Ok(Ok(Some(batch))) => {
+        match tokio::time::timeout(LOOK_UP, reader.next()).await {
+            Ok(Ok(Some(arrival))) => {
                 last_seen = start.elapsed();
-                let arrival = arrival(&batch, last_seen);
-                let (base, last) =
-                    (batch.records[0].offset.0, batch.records[batch.records.len() - 1].offset.0);
-                ledger.read(batch.partition, base, last + 1, arrival);
+                ledger.read(&arrival, last_seen);
                 live.add(arrival.records, arrival.bytes);
             }
             Ok(Ok(None)) => return,
@@ -166,20 +162,14 @@ async fn read(mut consumer: Consumer, ledger: Arc<Ledger>, start: Instant, live:
     }
 }
 
-fn arrival(batch: &Batch, at: Duration) -> Arrival {
-    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    let bytes: usize = batch.records.iter().map(|record| length(&record.key) + length(&record.value)).sum();
-    Arrival { at, records: batch.records.len() as u64, bytes: bytes as u64 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn arrival(at: Duration) -> Arrival {
-        Arrival { at, records: 10, bytes: 100 }
+    fn arrival(partition: u32, base_offset: u64) -> Arrival {
+        Arrival { partition, base_offset, end_offset: base_offset + 10, records: 10, bytes: 100 }
     }
 
     fn ledger(partitions: u32) -> Ledger {
@@ -196,9 +186,9 @@ mod tests {
     fn halves_meet_in_either_order() {
         let ledger = ledger(2);
         ledger.acknowledged(0, 0, 10, MS);
-        ledger.read(0, 0, 10, arrival(3 * MS));
+        ledger.read(&arrival(0, 0), 3 * MS);
         // The same offsets of another partition are other records, and here the reader is the faster.
-        ledger.read(1, 0, 10, arrival(9 * MS));
+        ledger.read(&arrival(1, 0), 9 * MS);
         assert_eq!(recorder(&ledger).records(), 10);
         ledger.acknowledged(1, 0, 10, 5 * MS);
         let recorder = recorder(&ledger);
@@ -214,9 +204,9 @@ mod tests {
         ledger.acknowledged(1, 10, 20, MS);
         ledger.close();
         assert!(!ledger.is_complete());
-        ledger.read(1, 0, 10, arrival(MS));
+        ledger.read(&arrival(1, 0), MS);
         assert!(!ledger.is_complete());
-        ledger.read(1, 10, 20, arrival(MS));
+        ledger.read(&arrival(1, 10), MS);
         assert!(ledger.is_complete());
     }
 

@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("replication", &["protocol"]),
     ("broker", &["storage", "replication", "protocol", "runtime"]),
     ("client", &["protocol"]),
-    ("loadgen", &["client"]),
+    ("loadgen", &["client", "protocol"]),
     ("cli", &["broker", "client", "loadgen"]),
     ("history", &[]),
     ("chaos", &["client", "history"]),

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use corrente_client::{Compression, Durability};
-use corrente_loadgen::plan::{Arrivals, Extent, Keys, Pace, Plan, ProducePlan, Rate, Shape, Skew, Work};
+use corrente_loadgen::plan::{
+    Arrivals, Extent, Keys, Pace, Plan, ProducePlan, Protocol, Rate, Shape, Skew, Work,
+};
 
 use super::results::Results;
 use crate::args::Global;
@@ -13,6 +15,9 @@ use crate::units::{CpuList, parse_bytes, parse_count, parse_cpus, parse_duration
 /// A run: on what, with what, for how long.
 #[derive(Debug, Args)]
 pub struct Run {
+    /// What --brokers speak: Corrente's own protocol, or Kafka's, whichever broker that is.
+    #[arg(long, value_name = "native|kafka", value_parser = parse_protocol, default_value = "native")]
+    protocol: Protocol,
     /// Measure so many records.
     #[arg(long, value_name = "N", value_parser = parse_count, conflicts_with = "duration")]
     pub records: Option<u64>,
@@ -112,6 +117,7 @@ impl Run {
         });
         Plan {
             brokers: global.brokers.clone(),
+            protocol: self.protocol,
             topic,
             partitions: self.partitions,
             work,
@@ -167,6 +173,14 @@ fn parse_arrivals(text: &str) -> Result<Arrivals, String> {
         ("poisson", _) => Ok(Arrivals::Poisson),
         (_, Some(batches)) => parse_count(batches).map(Arrivals::Burst),
         _ => Err("use constant, poisson or burst:N".to_owned()),
+    }
+}
+
+fn parse_protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "native" => Ok(Protocol::Native),
+        "kafka" => Ok(Protocol::Kafka),
+        _ => Err("use native or kafka".to_owned()),
     }
 }
 
