@@ -14,9 +14,11 @@ mod connections;
 mod controller;
 mod error;
 mod handlers;
+mod histogram;
 mod kafka;
 mod listener;
 mod memory;
+mod meters;
 mod native;
 mod node;
 pub mod offline;
@@ -43,5 +45,7 @@ pub mod fuzz {
 }
 
 pub use config::{Config, ConfigError, ConfigFile, Overrides, Placement};
+pub use histogram::HistogramReport;
+pub use meters::MetersReport;
 pub use node::{Addresses, Endpoint, Node, ShutdownHandle, StartError};
 pub use report::{DataDirReport, MemoryReport, NodeReport, PartitionCounts, ReportHandle, ShardReport};

@@ -13,6 +13,7 @@ use corrente_runtime::mailbox::{Receiver, Sender, mailbox};
 use corrente_runtime::sync::Budget;
 use corrente_storage::{DriveState, Health, Log, UpkeepCounters};
 
+use crate::meters::MetersReport;
 use crate::shard::{Message, Shard, Slot};
 
 /// A node at one moment.
@@ -43,6 +44,8 @@ pub struct ShardReport {
     pub responses: MemoryReport,
     /// Memory of the newest windows, from which tail reads are served.
     pub tail_ring_bytes: usize,
+    /// What it has served since the start.
+    pub meters: MetersReport,
     /// What upkeep has done since the start.
     pub upkeep: UpkeepCounters,
 }
@@ -218,6 +221,7 @@ async fn answer_of(shard: &Rc<Shard>) -> Answer {
         requests: MemoryReport::of(&shard.memory.requests),
         responses: MemoryReport::of(&shard.memory.responses),
         tail_ring_bytes: shard.storage.tail_ring_used(),
+        meters: shard.meters.report(),
         upkeep: shard.storage.upkeep_done(),
     };
     Answer { shard, data_dirs }

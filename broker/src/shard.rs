@@ -26,6 +26,7 @@ use crate::controller::ControllerHandle;
 use crate::error::{Refusal, stopped, unknown_partition};
 use crate::listener::Arrival;
 use crate::memory::MemoryBudgets;
+use crate::meters::Meters;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::topology::Directory;
@@ -42,6 +43,8 @@ pub struct Shard {
     pub storage: Rc<Storage>,
     /// What its requests may hold.
     pub memory: MemoryBudgets,
+    /// What it has done so far.
+    pub meters: Rc<Meters>,
     /// Those that speak to it.
     pub connections: Connections,
     /// Where changes of metadata are asked for.
@@ -119,6 +122,7 @@ impl Shard {
             config: parts.config,
             storage: parts.storage,
             memory: parts.memory,
+            meters: Rc::default(),
             connections: Connections::default(),
             controller: parts.controller,
             producer_ids: ProducerIds::default(),

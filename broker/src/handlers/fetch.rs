@@ -63,6 +63,7 @@ pub async fn answer(
         if refused || no_longer || bytes >= room.enough {
             part.shrink_to(bytes);
             memory.shrink_to(bytes);
+            shard.meters.fetched(bytes);
             return (FetchResponse { partitions }, [part, memory]);
         }
         drop((part, memory));

@@ -9,10 +9,12 @@ use corrente_protocol::frame::Durability;
 use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
 use corrente_runtime::executor::spawn;
 use corrente_runtime::sync::{Permit, oneshot};
+use corrente_runtime::timer::{Instant, now};
 use corrente_storage::Appended;
 
 use crate::call::Call;
 use crate::error::{Refusal, stopped, unknown_partition};
+use crate::meters::Meters;
 use crate::partition::Partition;
 use crate::shard::{Message, Place, Shard, Slot};
 
@@ -44,6 +46,8 @@ fn late(call: &Call) -> Refusal {
 pub struct Appends {
     parts: Vec<(TopicPartition, Result<Pending, Refusal>)>,
     durability: Durability,
+    appended: Instant,
+    meters: Rc<Meters>,
 }
 
 /// What became of a request's records.
@@ -67,18 +71,24 @@ pub async fn append_all(
     durability: Durability,
     refuse: impl Fn() -> Option<Refusal>,
 ) -> Appends {
+    let begun = now();
+    let mut bytes = 0;
     let mut parts = Vec::with_capacity(partitions.len());
     for part in partitions {
         let id = TopicPartition { topic: part.topic, partition: part.partition };
+        let batch_bytes = part.batches.len();
         let appending = match (refuse(), shard.place(id)) {
             (Some(refusal), _) => Err(refusal),
             (None, Place::Here(slot)) => append(&slot, part).await,
             (None, Place::There(home)) => append_at(shard, home, part, durability).await,
             (None, Place::Unknown) => Err(unknown_partition(id)),
         };
+        bytes += appending.as_ref().map_or(0, |_| batch_bytes);
         parts.push((id, appending));
     }
-    Appends { parts, durability }
+    let appended = now();
+    shard.meters.queued(bytes, appended - begun);
+    Appends { parts, durability, appended, meters: shard.meters.clone() }
 }
 
 impl Appends {
@@ -100,6 +110,7 @@ impl Appends {
             }
             partitions.push(respond(id, outcome));
         }
+        self.meters.acknowledged(self.appended.elapsed());
         Outcome { partitions, receipt, unflushed: Unflushed(unflushed) }
     }
 }

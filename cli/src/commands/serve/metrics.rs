@@ -3,11 +3,13 @@
 //! Pure. docs/OPERATIONS.md says what each metric means; a test holds the two together.
 
 use std::fmt;
+use std::time::Duration;
 
-use corrente_broker::{DataDirReport, NodeReport, ShardReport};
+use corrente_broker::{DataDirReport, HistogramReport, NodeReport, ShardReport};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -95,6 +97,30 @@ impl Page<'_> {
             "Memory from which tail reads are served",
             |shard| as_u64(shard.tail_ring_bytes),
         )?;
+        self.counters(shards, "corrente_produce_requests", "Requests to append", |shard| {
+            shard.meters.produce_requests
+        })?;
+        self.counters(shards, "corrente_appended_bytes", "Record batches that were appended", |shard| {
+            shard.meters.appended_bytes
+        })?;
+        self.counters(shards, "corrente_fetch_requests", "Fetches that were answered", |shard| {
+            shard.meters.fetch_requests
+        })?;
+        self.counters(shards, "corrente_fetched_bytes", "Record batches in their answers", |shard| {
+            shard.meters.fetched_bytes
+        })?;
+        self.histogram(
+            shards,
+            "corrente_append_queue_seconds",
+            "From a request to append to its batches in the logs' windows",
+            |shard| &shard.meters.queued,
+        )?;
+        self.histogram(
+            shards,
+            "corrente_append_acknowledge_seconds",
+            "From there until they were as durable as asked for",
+            |shard| &shard.meters.acknowledged,
+        )?;
         self.counters(shards, "corrente_compaction_read_bytes", "Segments before compaction", |shard| {
             shard.upkeep.compacted_bytes_before
         })?;
@@ -178,6 +204,22 @@ impl Page<'_> {
             ConstCounter::new(pick(shard)).encode(family.encode_family(&shard_label(shard))?)?;
         }
         Ok(())
+    }
+
+    /// One for all shards: what they counted, added up.
+    fn histogram(
+        &mut self,
+        shards: &[ShardReport],
+        name: &str,
+        help: &str,
+        pick: impl Fn(&ShardReport) -> &HistogramReport,
+    ) -> Outcome {
+        let mut all = HistogramReport::default();
+        shards.iter().for_each(|shard| all.add(pick(shard)));
+        let bound = |bound: Option<Duration>| bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
+        let buckets: Vec<(f64, u64)> = all.buckets().map(|(upper, count)| (bound(upper), count)).collect();
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(all.sum().as_secs_f64(), all.count(), &buckets, None)
     }
 }
 
