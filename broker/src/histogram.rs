@@ -74,6 +74,18 @@ impl HistogramReport {
         self.sum
     }
 
+    /// The upper bound of the bucket that holds this quantile, from 0 to 1; none if nothing was counted, or it is
+    /// beyond the last bound.
+    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
+        let rank = (quantile * self.count() as f64).ceil().max(1.0) as u64;
+        let mut counted = 0;
+        let holding = self.buckets().find(|(_, count)| {
+            counted += count;
+            counted >= rank
+        });
+        holding.and_then(|(bound, _)| bound)
+    }
+
     /// Each bucket: its upper bound, inclusive, and how many it holds. The last one has no bound.
     pub fn buckets(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let bounds = (0..BUCKETS - 1).map(|bucket| Some(bound_of(bucket))).chain([None]);
@@ -119,6 +131,17 @@ mod tests {
             assert!(bucket == 0 || took > bound_of(bucket - 1), "{took:?} in bucket {bucket}");
         }
         assert_eq!(bucket_of(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn quantiles_are_rounded_up() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.report().quantile(0.5), None);
+        (1..=100).for_each(|micros| histogram.record(Duration::from_micros(micros)));
+        let report = histogram.report();
+        assert_eq!(report.quantile(0.5), Some(Duration::from_micros(56)));
+        assert_eq!(report.quantile(0.0), Some(Duration::from_micros(1)));
+        assert_eq!(report.quantile(1.0), Some(Duration::from_micros(112)));
     }
 
     #[test]

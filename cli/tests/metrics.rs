@@ -129,6 +129,21 @@ fn family(name: &str) -> &str {
 }
 
 #[test]
+fn shards_can_be_looked_at() {
+    let home = scratch();
+    let (broker, metrics) = start(home.path(), &["--shards", "2"]);
+    broker.output(["topic", "create", "t", "--partitions", "2"]);
+    broker.produce(["t"], b"x\n");
+    let (status, body) = get(&metrics, "/debug/shards");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let seen: Value = serde_json::from_str(&body).unwrap();
+    let shards = seen["shards"].as_array().unwrap();
+    assert_eq!(shards.len(), 2);
+    let appends: u64 = shards.iter().map(|shard| shard["produce"]["requests"].as_u64().unwrap()).sum();
+    assert_eq!(appends, 1, "{seen}");
+}
+
+#[test]
 fn health_is_told_until_the_end() {
     let home = scratch();
     let (broker, metrics) = start(home.path(), &["--shards", "1"]);

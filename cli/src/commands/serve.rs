@@ -1,6 +1,7 @@
 //! `corrente serve`: a broker in this process, until a signal ends it.
 
 mod control;
+mod debug;
 mod metrics;
 
 use std::fs;

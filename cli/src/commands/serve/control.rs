@@ -7,17 +7,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use corrente_broker::ReportHandle;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::metrics;
+use super::{debug, metrics};
 
 /// How long shards may take to answer before they count as not answering.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,6 +39,7 @@ impl Control {
         let bound = listener.local_addr().context("the address for metrics")?;
         let routes = Router::new()
             .route("/metrics", get(scrape))
+            .route("/debug/shards", get(look_at_shards))
             .route("/livez", get(async || "alive\n"))
             .route("/readyz", get(readiness))
             .with_state(self.clone());
@@ -70,6 +71,14 @@ async fn scrape(State(control): State<Control>) -> Response {
     match metrics::text(report) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn look_at_shards(State(control): State<Control>) -> Response {
+    let Some(node) = control.node.get() else { return unavailable("the node is starting") };
+    match timeout(PATIENCE, node.report()).await {
+        Ok(report) => Json(debug::shards(&report)).into_response(),
+        Err(_) => unavailable("a shard does not answer"),
     }
 }
 
