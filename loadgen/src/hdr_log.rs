@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn other_tools_read_what_was_recorded() {
-        let (timeline, keeper) = Timeline::start().unwrap();
+        let (timeline, keeper) = Timeline::start(&Default::default()).unwrap();
         let mut recorder = Recorder::with_timeline(Duration::ZERO, &timeline);
         for second in 0..3 {
             let due = Duration::from_secs(second);

@@ -70,7 +70,7 @@ pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Outcome> {
     plan.check()?;
     cpus::pin_this_thread(&plan.cpus)?;
     // Threads started from here on inherit the CPUs.
-    let (timeline, keeper) = Timeline::start()?;
+    let (timeline, keeper) = Timeline::start(live)?;
     let mut watch = Watch { meter: Meter::new(plan), timeline, live: Arc::clone(live) };
     let recorder = runtime(plan)?.block_on(async {
         match &plan.work {

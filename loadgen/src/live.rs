@@ -1,7 +1,9 @@
 //! The running counts of a run, for a progress line on another thread, and the wish to stop it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::report::Second;
 
 /// Counts since the start of the run, warm-up included. Only ever grow.
 #[derive(Debug, Default)]
@@ -9,6 +11,7 @@ pub struct Live {
     records: AtomicU64,
     bytes: AtomicU64,
     errors: AtomicU64,
+    second: Mutex<Option<Second>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -26,6 +29,11 @@ impl Live {
     /// Records that failed so far.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
+    }
+
+    /// The last second of the measured part that is over; none during the warm-up.
+    pub fn second(&self) -> Option<Second> {
+        self.second.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks the run to send nothing more, wait for what is in flight, and report.
@@ -46,6 +54,10 @@ impl Live {
     /// Counts of its own that stop together with `other`.
     pub(crate) fn following(other: &Live) -> Live {
         Live::stopped_by(Arc::clone(&other.stop))
+    }
+
+    pub(crate) fn set_second(&self, second: Second) {
+        *self.second.lock().unwrap_or_else(PoisonError::into_inner) = Some(second);
     }
 
     pub(crate) fn add(&self, records: u64, bytes: u64) {

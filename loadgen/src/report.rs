@@ -217,7 +217,7 @@ impl Slip {
 }
 
 impl Second {
-    fn of(interval: &Interval) -> Second {
+    pub(crate) fn of(interval: &Interval) -> Second {
         Second {
             s: interval.index,
             records: interval.records,

@@ -14,7 +14,9 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
+use crate::live::Live;
 use crate::recorder::histogram;
+use crate::report::Second;
 
 /// One second of one worker, or of all.
 #[derive(Debug, Clone)]
@@ -67,15 +69,15 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// A timeline and the thread that keeps it.
-    pub fn start() -> Result<(Timeline, Keeper)> {
+    /// A timeline and the thread that keeps it, and shows each second that is over to `live`.
+    pub fn start(live: &Arc<Live>) -> Result<(Timeline, Keeper)> {
         let (seconds, told) = mpsc::channel();
         let kept = Arc::new(Mutex::new(Seconds::default()));
         let thread = {
-            let kept = Arc::clone(&kept);
+            let (kept, live) = (Arc::clone(&kept), Arc::clone(live));
             std::thread::Builder::new()
                 .name("timeline".to_owned())
-                .spawn(move || told.into_iter().for_each(|second| lock(&kept).add(&second)))
+                .spawn(move || told.into_iter().for_each(|second| lock(&kept).add(&second, &live)))
                 .context("starting the thread of the timeline")?
         };
         Ok((Timeline { seconds }, Keeper { kept, thread }))
@@ -149,7 +151,12 @@ impl Seconds {
         self.seconds.iter().map(|(index, packed)| packed.unpack(*index))
     }
 
-    fn add(&mut self, second: &Interval) {
+    fn add(&mut self, second: &Interval, live: &Live) {
+        let is_first_of_its_second =
+            self.seconds.last_key_value().is_none_or(|(last, _)| *last < second.index);
+        if let (true, Some((index, over))) = (is_first_of_its_second, self.seconds.last_key_value()) {
+            live.set_second(Second::of(&over.unpack(*index)));
+        }
         let mut sum = match self.seconds.get(&second.index) {
             Some(packed) => packed.unpack(second.index),
             None => Interval::new(second.index),
@@ -197,7 +204,7 @@ mod tests {
     #[test]
     fn seconds_of_several_workers_add_up_in_order() {
         let warmup = Duration::from_secs(2);
-        let (timeline, keeper) = Timeline::start().unwrap();
+        let (timeline, keeper) = Timeline::start(&Arc::default()).unwrap();
         for worker in 0..3 {
             let mut recorder = Recorder::with_timeline(warmup, &timeline);
             for second in [2, 3, 5] {
@@ -221,8 +228,23 @@ mod tests {
     }
 
     #[test]
+    fn a_second_is_shown_when_the_next_one_has_begun() {
+        let live = Arc::new(Live::default());
+        let (timeline, keeper) = Timeline::start(&live).unwrap();
+        let mut recorder = Recorder::with_timeline(Duration::ZERO, &timeline);
+        for second in [0, 1, 2] {
+            let due = Duration::from_secs(second);
+            recorder.arrived(due, due + Duration::from_millis(1), 10 + second, 100);
+        }
+        drop((recorder, timeline));
+        keeper.finish().unwrap();
+        let shown = live.second().unwrap();
+        assert_eq!((shown.s, shown.records), (1, 11));
+    }
+
+    #[test]
     fn a_run_without_a_record_has_no_seconds() {
-        let (timeline, keeper) = Timeline::start().unwrap();
+        let (timeline, keeper) = Timeline::start(&Arc::default()).unwrap();
         drop(Recorder::with_timeline(Duration::ZERO, &timeline));
         drop(timeline);
         assert_eq!(keeper.finish().unwrap().iter().count(), 0);

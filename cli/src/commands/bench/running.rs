@@ -48,8 +48,22 @@ impl Runner {
     }
 }
 
+/// What there is so far, and how the last second was.
 fn status(live: &Live) -> String {
-    format!("{} records, {:.1} MB, {} errors", live.records(), live.bytes() as f64 / 1e6, live.errors())
+    let (records, megabytes, errors) = (live.records(), live.bytes() as f64 / 1e6, live.errors());
+    let so_far = format!("{records} records, {megabytes:.1} MB, {errors} errors");
+    let Some(second) = live.second() else { return so_far };
+    let megabytes = second.bytes as f64 / 1e6;
+    let mut lines = format!("{so_far}\n  {} records/s, {megabytes:.1} MB/s", second.records);
+    let latency = &second.latency_us;
+    let quantiles =
+        [("p50", latency.p50), ("p99", latency.p99), ("p99.9", latency.p999), ("max", latency.max)];
+    for (name, us) in quantiles {
+        if let Some(us) = us {
+            lines.push_str(&format!(", {name} {us:.0} µs"));
+        }
+    }
+    lines
 }
 
 fn set_when_interrupted(stop: Arc<AtomicBool>) -> Result<()> {
