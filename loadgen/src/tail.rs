@@ -36,7 +36,8 @@ struct Half {
     due: BTreeMap<u64, Duration>,
     read: BTreeMap<u64, Read>,
     acknowledged_end: u64,
-    read_end: u64,
+    /// None until something was read.
+    read_end: Option<u64>,
 }
 
 /// A batch that was read before its acknowledgement came.
@@ -69,7 +70,12 @@ impl Ledger {
         let &Arrival { partition, base_offset, end_offset, records, bytes } = arrival;
         let State { partitions, recorder, .. } = &mut *self.lock();
         let half = &mut partitions[partition as usize];
-        half.read_end = half.read_end.max(end_offset);
+        if let Some(expected) = half.read_end.filter(|expected| *expected != base_offset) {
+            // A record that was skipped is lost to this reader, and one that came again stands twice.
+            let error = format!("partition {partition} went on at offset {base_offset}, not {expected}");
+            recorder.failed(at, records, &error);
+        }
+        half.read_end = Some(end_offset);
         match half.due.remove(&base_offset) {
             Some(due) => recorder.arrived(due, at, records, bytes),
             None => drop(half.read.insert(base_offset, Read { at, records, bytes })),
@@ -91,7 +97,8 @@ impl Ledger {
     /// Everything that will ever be acknowledged was read.
     fn is_complete(&self) -> bool {
         let state = self.lock();
-        state.closed && state.partitions.iter().all(|half| half.read_end >= half.acknowledged_end)
+        state.closed
+            && state.partitions.iter().all(|half| half.read_end.unwrap_or(0) >= half.acknowledged_end)
     }
 
     fn add_to(&self, all: &mut Recorder) {
@@ -195,6 +202,20 @@ mod tests {
         assert_eq!((recorder.records(), recorder.bytes()), (20, 200));
         assert_eq!(recorder.latency_ns().count_between(1_990_000, 2_010_000), 10);
         assert_eq!(recorder.latency_ns().count_between(3_990_000, 4_010_000), 10);
+    }
+
+    #[test]
+    fn what_is_skipped_or_comes_again_is_an_error() {
+        let ledger = ledger(1);
+        // Where a reader begins is no matter.
+        ledger.read(&arrival(0, 20), MS);
+        ledger.read(&arrival(0, 30), MS);
+        assert_eq!(recorder(&ledger).errors(), 0);
+        ledger.read(&arrival(0, 30), MS);
+        ledger.read(&arrival(0, 50), MS);
+        let found = recorder(&ledger);
+        assert_eq!(found.errors(), 20);
+        assert_eq!(found.first_errors()[1], "partition 0 went on at offset 50, not 40");
     }
 
     #[test]
