@@ -16,6 +16,7 @@ mod consume;
 mod cpus;
 mod drive;
 pub mod hdr_log;
+pub mod html;
 mod kafka;
 mod live;
 pub mod machine;
