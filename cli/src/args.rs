@@ -120,6 +120,9 @@ mod tests {
             "corrente bench matrix f.toml --json f",
             "corrente bench e2e --duration 5s --rate 1000 --record-size 100 --batch-records 10 --partitions 2 \
              --consumers 3 --cpus 0",
+            "corrente bench consume --html f",
+            "corrente bench e2e --json f --append --html f",
+            "corrente bench report f --html g",
             "corrente log verify d",
             "corrente log verify d e/topics/x/0 --first-data-dir d -o jsonl",
             "corrente log dump d --segment 17 --from 20 --max 5 --records -o json",
@@ -151,6 +154,8 @@ mod tests {
             "corrente bench max --slo records/s=2ms produce",
             "corrente bench compare a.json b.json --fail-if p99",
             "corrente bench consume --rate 1",
+            "corrente bench report f",
+            "corrente bench report --html f",
             "corrente produce t --durability maybe",
             "corrente produce t --header novalue",
             "corrente consume t --from yesterday",

@@ -254,6 +254,52 @@ fn kafkas_protocol_is_driven_alike() {
 }
 
 #[test]
+fn runs_are_shown_on_a_page_that_needs_nothing_else() {
+    let home = scratch();
+    let broker = Broker::start(home.path());
+    let (json, html, both) =
+        (home.path().join("runs.json"), home.path().join("run.html"), home.path().join("both.html"));
+    for topic in ["first-topic", "second-topic"] {
+        let mut command = broker.run(["bench", "produce", "--records", "200", "--rate", "2000"]);
+        command.args(["--warmup", "0s", "--slip-max", "100%", "--topic", topic, "--append", "--json"]);
+        common::succeed(command.arg(&json).arg("--html").arg(&html));
+    }
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("Latency by percentile"), "{page}");
+    assert!(page.contains("second-topic") && !page.contains("first-topic"), "{page}");
+
+    let mut report = common::corrente(["bench", "report"]);
+    common::succeed(report.arg(&json).arg("--html").arg(&both));
+    let compared = std::fs::read_to_string(&both).unwrap();
+    for part in ["2 runs", "first-topic", "second-topic"] {
+        assert!(compared.contains(part), "{part} in {compared}");
+    }
+    // Nothing comes from elsewhere.
+    for page in [page, compared] {
+        assert!(
+            !page.contains("http://") && !page.contains("https://") && !page.contains("<script"),
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_report_is_not_shown() {
+    let home = scratch();
+    let (json, html) = (home.path().join("runs.json"), home.path().join("runs.html"));
+    for (text, why) in [
+        ("garbage", "does not hold reports of corrente bench"),
+        ("{\"operation\": \"produce\"}", "does not hold reports of corrente bench"),
+        ("", "holds no report"),
+    ] {
+        std::fs::write(&json, text).unwrap();
+        let error = refused(common::corrente(["bench", "report"]).arg(&json).arg("--html").arg(&html));
+        assert!(error.contains("runs.json") && error.contains(why), "{error}");
+        assert!(!html.exists(), "{error}");
+    }
+}
+
+#[test]
 fn a_plan_that_cannot_be_is_refused() {
     let error = refused(&mut common::corrente(["bench", "produce", "--records", "0", "--topic", "t"]));
     assert!(error.contains("0 records"), "{error}");

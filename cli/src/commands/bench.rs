@@ -1,4 +1,4 @@
-//! `corrente bench`: plans runs of the load generator, shows how far they are, prints what they found.
+//! `corrente bench`: plans runs of the load generator, shows how far they are, prints and draws what they found.
 
 mod compare;
 mod consume;
@@ -6,6 +6,7 @@ mod e2e;
 mod matrix;
 mod max;
 mod produce;
+mod report;
 mod results;
 mod running;
 mod shared;
@@ -21,6 +22,7 @@ use self::e2e::E2eArgs;
 use self::matrix::MatrixArgs;
 use self::max::MaxArgs;
 use self::produce::ProduceArgs;
+use self::report::ReportArgs;
 use self::running::Runner;
 use crate::args::Global;
 
@@ -32,6 +34,7 @@ pub enum BenchCommand {
     Max(MaxArgs),
     Matrix(MatrixArgs),
     Compare(CompareArgs),
+    Report(ReportArgs),
 }
 
 /// What a run whose figures are not to be believed ends with.
@@ -45,6 +48,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<ExitCode> {
         BenchCommand::Max(args) => return max::run(global, args),
         BenchCommand::Matrix(args) => return matrix::run(global, &args),
         BenchCommand::Compare(args) => return compare::run(global, &args),
+        BenchCommand::Report(args) => return report::run(&args),
     };
     run.results.begin()?;
     let outcome = Runner::new()?.run(&run.plan(global, work))?;

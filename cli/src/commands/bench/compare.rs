@@ -1,14 +1,13 @@
 //! `corrente bench compare`: two sets of runs, and whether they differ.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use corrente_loadgen::compare::{Comparison, Condition, Finding, Row, compare};
-use corrente_loadgen::report::Report;
 
+use super::results::read;
 use crate::args::Global;
 use crate::output::table;
 
@@ -45,17 +44,6 @@ pub fn run(global: &Global, args: &CompareArgs) -> Result<ExitCode> {
         eprintln!("failed: {condition}");
     }
     Ok(if failing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A file holds one report after the other.
-fn read(path: &Path) -> Result<Vec<Report>> {
-    let json = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let reports: Vec<Report> = serde_json::Deserializer::from_slice(&json)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("{} does not hold reports of corrente bench", path.display()))?;
-    ensure!(!reports.is_empty(), "{} holds no report", path.display());
-    Ok(reports)
 }
 
 fn text(comparison: &Comparison) -> String {
