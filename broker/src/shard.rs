@@ -257,16 +257,11 @@ impl Shard {
         if shard == self.id {
             return Ok(work(self.clone()).await);
         }
-        let (reply, answer) = oneshot::channel();
-        let task = move |home: Rc<Shard>| {
-            spawn(async move {
-                // The asker may have gone; the work was done all the same.
-                let _ = reply.send(work(home).await);
-            })
-            .detach();
+        let there = async move |home, reply: oneshot::Sender<T>| {
+            // The asker may have gone; the work was done all the same.
+            let _ = reply.send(work(home).await);
         };
-        self.send(shard, Message::Run(Box::new(task))).await?;
-        answer.await.map_err(|_| ShardStopped(shard))
+        self.answer_from(shard, there).await
     }
 
     /// The same for work that only looks: dropping the future ends it, wherever it is.
@@ -283,18 +278,29 @@ impl Shard {
         if shard == self.id {
             return Ok(work(self.clone()).await);
         }
-        let (mut reply, answer) = oneshot::channel();
-        let task = move |home: Rc<Shard>| {
-            spawn(async move {
-                let done = match select(pin!(work(home)), reply.cancellation()).await {
-                    Either::Left((done, _)) => done,
-                    Either::Right(((), _)) => return,
-                };
-                let _ = reply.send(done);
-            })
-            .detach();
+        let there = async move |home, mut reply: oneshot::Sender<T>| {
+            let done = match select(pin!(work(home)), reply.cancellation()).await {
+                Either::Left((done, _)) => done,
+                Either::Right(((), _)) => return,
+            };
+            let _ = reply.send(done);
         };
-        self.send(shard, Message::Run(Box::new(task))).await?;
+        self.answer_from(shard, there).await
+    }
+
+    /// Has a sibling run `task`, and waits for what that replies.
+    async fn answer_from<T, F>(
+        &self,
+        shard: ShardId,
+        task: impl FnOnce(Rc<Shard>, oneshot::Sender<T>) -> F + Send + 'static,
+    ) -> Result<T, ShardStopped>
+    where
+        T: Send + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let spawn_there = move |home: Rc<Shard>| spawn(task(home, reply)).detach();
+        self.send(shard, Message::Run(Box::new(spawn_there))).await?;
         answer.await.map_err(|_| ShardStopped(shard))
     }
 

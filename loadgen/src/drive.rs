@@ -193,11 +193,12 @@ mod tests {
     #[tokio::test]
     async fn a_target_that_stalls_shows_in_every_delayed_record() {
         let share = share(open_loop(), Until::Due(Duration::from_millis(100)), 1);
-        let stall_ends = share.start + Duration::from_millis(100);
         let mut recorder = Recorder::new(Duration::ZERO);
-        // The first batch is answered when the stall ends; with one batch in flight, all others have to wait for it.
-        let send = |_, _| async move {
-            tokio::time::sleep_until(stall_ends.into()).await;
+        // The first batch is answered after the stall; with one batch in flight, all others have to wait for it.
+        let send = |index, _| async move {
+            if index == 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             Ok::<(), Infallible>(())
         };
         drive(share, &Live::default(), &mut recorder, send).await.unwrap();

@@ -110,7 +110,9 @@ impl Appends {
             }
             partitions.push(respond(id, outcome));
         }
-        self.meters.acknowledged(self.appended.elapsed());
+        if partitions.iter().any(|part| part.error == ErrorCode::None) {
+            self.meters.acknowledged(self.appended.elapsed());
+        }
         Outcome { partitions, receipt, unflushed: Unflushed(unflushed) }
     }
 }
