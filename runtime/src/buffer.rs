@@ -6,7 +6,7 @@
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
 
 use bytes::Bytes;
@@ -46,9 +46,30 @@ impl AlignedBuf {
         buffer
     }
 
-    /// An empty buffer the kernel may fill with up to `capacity` bytes.
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
+    /// An empty buffer with room for at least `capacity` bytes; taking it costs the same whatever its size.
+    pub fn with_capacity(capacity: usize) -> Self {
         Self::allocate(capacity, false)
+    }
+
+    /// Copies `bytes` behind what is there. Without room for them, all moves to at least twice as much.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let len = self.len + bytes.len();
+        if len > self.capacity {
+            let mut larger = Self::allocate(len.max(2 * self.capacity), false);
+            larger.extend_from_slice(self);
+            *self = larger;
+        }
+        // SAFETY: there is room for `len` bytes, and borrowed bytes never lie in the unused part of memory of ours.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(self.len), bytes.len());
+        }
+        self.len = len;
+    }
+
+    /// Adds zeros up to the end of the block.
+    pub fn pad_to_block(&mut self) {
+        let padding = self.len.next_multiple_of(BLOCK) - self.len;
+        self.extend_from_slice(&[0; BLOCK][..padding]);
     }
 
     fn allocate(len: usize, zeroed: bool) -> Self {
@@ -168,6 +189,24 @@ mod tests {
         drop(bytes);
         assert_eq!(tail[0], 7);
         assert_eq!(tail.as_ptr().addr(), place.addr() + BLOCK);
+    }
+
+    #[test]
+    fn what_is_added_stands_behind_the_rest_wherever_all_moves() {
+        let mut buffer = AlignedBuf::with_capacity(100);
+        let mut expected = Vec::new();
+        for (len, fill) in [(100, 1), (BLOCK - 100, 2), (0, 3), (1, 4), (3 * BLOCK, 5)] {
+            let bytes = vec![fill; len];
+            buffer.extend_from_slice(&bytes);
+            expected.extend(bytes);
+            assert_eq!(*buffer, expected);
+        }
+        buffer.pad_to_block();
+        expected.resize(5 * BLOCK, 0);
+        assert_eq!(*buffer, expected);
+        buffer.pad_to_block();
+        assert_eq!(buffer.len(), 5 * BLOCK);
+        assert!(buffer.as_ptr().addr().is_multiple_of(BLOCK));
     }
 
     #[test]

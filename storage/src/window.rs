@@ -12,13 +12,12 @@ use crate::extent::{EXTENT_HEADER_LEN, ExtentHeader, NO_TIMESTAMP, body_hash};
 use crate::position::{FilePosition, HeaderHash, Nonce, file_len};
 use crate::tail_ring::Stretch;
 
-/// Invariants: `front < BLOCK`; `front + EXTENT_HEADER_LEN <= filled <= buffer.len()`; every byte from
-/// `filled` on is zero; `base_offset <= end_offset`, equal exactly while it holds nothing.
+/// Invariants: `front < BLOCK`; `front + EXTENT_HEADER_LEN <= buffer.len()`; `base_offset <= end_offset`, equal
+/// exactly while it holds nothing.
 #[derive(Debug)]
 pub(crate) struct Window {
     buffer: AlignedBuf,
     front: usize,
-    filled: usize,
     epoch: LeaderEpoch,
     base_offset: Offset,
     end_offset: Offset,
@@ -50,13 +49,12 @@ impl Window {
     /// the bytes of the last block of the file that stand before the extent.
     pub(crate) fn new(front: &[u8], base_offset: Offset, epoch: LeaderEpoch, capacity: usize) -> Self {
         assert!(front.len() < BLOCK, "{} bytes in front fill a block", front.len());
-        let filled = front.len() + EXTENT_HEADER_LEN;
-        let mut buffer = AlignedBuf::zeroed((filled + capacity).next_multiple_of(BLOCK));
-        buffer[..front.len()].copy_from_slice(front);
+        let mut buffer = AlignedBuf::with_capacity(front.len() + EXTENT_HEADER_LEN + capacity);
+        buffer.extend_from_slice(front);
+        buffer.extend_from_slice(&[0; EXTENT_HEADER_LEN]);
         Self {
             buffer,
             front: front.len(),
-            filled,
             epoch,
             base_offset,
             end_offset: base_offset,
@@ -66,7 +64,7 @@ impl Window {
 
     /// Bytes of batches gathered.
     pub(crate) fn len(&self) -> usize {
-        self.filled - self.front - EXTENT_HEADER_LEN
+        self.buffer.len() - self.front - EXTENT_HEADER_LEN
     }
 
     /// The epoch of all that it holds.
@@ -83,23 +81,11 @@ impl Window {
     /// to `end_offset`; none of them has a timestamp later than `max_timestamp_ms`.
     pub(crate) fn gather(&mut self, batches: &[u8], end_offset: Offset, max_timestamp_ms: i64) -> &mut [u8] {
         assert!(end_offset > self.end_offset, "{end_offset} not beyond {}", self.end_offset);
-        let filled = self.filled + batches.len();
-        if filled > self.buffer.len() {
-            self.grow(filled);
-        }
-        let copy = &mut self.buffer[self.filled..filled];
-        copy.copy_from_slice(batches);
-        self.filled = filled;
+        let filled = self.buffer.len();
+        self.buffer.extend_from_slice(batches);
         self.end_offset = end_offset;
         self.max_timestamp_ms = self.max_timestamp_ms.max(max_timestamp_ms);
-        copy
-    }
-
-    fn grow(&mut self, needed: usize) {
-        let len = needed.max(2 * self.buffer.len()).next_multiple_of(BLOCK);
-        let mut buffer = AlignedBuf::zeroed(len);
-        buffer[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
-        self.buffer = buffer;
+        &mut self.buffer[filled..]
     }
 
     /// Writes the header and freezes the bytes. `extent` is where the extent begins, as far into its block as
@@ -107,7 +93,8 @@ impl Window {
     pub(crate) fn seal(mut self, extent: FilePosition, nonce: Nonce, prev: HeaderHash) -> SealedWindow {
         assert_eq!(extent.in_block(), self.front, "the window was begun for another place");
         assert!(self.base_offset < self.end_offset, "an empty window at {}", self.base_offset);
-        let (head, body) = self.buffer[self.front..self.filled].split_at_mut(EXTENT_HEADER_LEN);
+        let filled = self.buffer.len();
+        let (head, body) = self.buffer[self.front..].split_at_mut(EXTENT_HEADER_LEN);
         let header = ExtentHeader {
             body_len: u32::try_from(body.len()).expect("appends are bounded far below 4 GiB"),
             leader_epoch: self.epoch,
@@ -120,9 +107,9 @@ impl Window {
         let hash = header.encode(nonce, extent, head);
         let next_extent = header.next_position(extent);
         let at = extent.block_start();
-        self.buffer.truncate(self.filled.next_multiple_of(BLOCK));
+        self.buffer.pad_to_block();
         let data = self.buffer.freeze();
-        let batches = data.slice(self.front + EXTENT_HEADER_LEN..self.filled);
+        let batches = data.slice(self.front + EXTENT_HEADER_LEN..filled);
         let stretch = Stretch { base_offset: self.base_offset, end_offset: self.end_offset, batches };
         let (epoch, max_timestamp_ms) = (self.epoch, self.max_timestamp_ms);
         SealedWindow { data, at, extent, next_extent, hash, epoch, max_timestamp_ms, stretch }
