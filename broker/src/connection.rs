@@ -170,7 +170,8 @@ impl Connection {
 
     /// Sends a response frame; `permits` are the memory that its payload pins.
     pub async fn respond(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>) {
-        self.outbox.send(frame, permits).await;
+        let company = self.under_way.total() - self.under_way.available() > 1;
+        self.outbox.send(frame, permits, company).await;
     }
 
     /// Since when the peer has owed or been owed bytes with none moving.

@@ -11,6 +11,7 @@ use std::mem;
 use std::pin::pin;
 
 use bytes::Bytes;
+use corrente_runtime::executor::yield_now;
 use corrente_runtime::socket::WriteHalf;
 use corrente_runtime::sync::{Notify, Permit};
 use corrente_runtime::timer::{Instant, now};
@@ -56,12 +57,13 @@ impl Outbox {
         }
     }
 
-    /// Queues one frame and, if nobody is writing, writes until nothing is queued.
+    /// Queues one frame and, if nobody is writing, writes until nothing is queued. In `company`, other frames may be
+    /// made by tasks that are ready now, as those of one flush are: they leave in the same call.
     ///
     /// After a failed write frames are dropped: the connection is gone and its owner learns it from
     /// the reading side. Not cancel-safe: dropped while it writes, it takes the writer along and nothing
     /// leaves any more, so only tasks that run to their end call it.
-    pub async fn send(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>) {
+    pub async fn send(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>, company: bool) {
         if self.failed.get() {
             return;
         }
@@ -73,6 +75,12 @@ impl Outbox {
             waiting.permits.extend(permits);
         }
         let Some(writer) = self.writer.take() else { return };
+        if company {
+            yield_now().await;
+            if self.failed.get() {
+                return;
+            }
+        }
         self.write_all(writer).await;
     }
 
