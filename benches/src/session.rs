@@ -66,7 +66,7 @@ struct Bound {
 }
 
 /// The table of comparisons; a rate is bounded by disk or loopback, whichever the bytes must pass.
-const BOUNDS: [Bound; 11] = [
+const BOUNDS: [Bound; 14] = [
     Bound {
         run: "produce-256b-depth-1",
         figure: "latency p50",
@@ -85,7 +85,18 @@ const BOUNDS: [Bound; 11] = [
     Bound { run: "ingest-1kib", figure: "payload", floors: &["disk_write_1_mib_depth_8"] },
     Bound { run: "ingest-1kib", figure: "payload", floors: &["disk_durable_write_1_mib_depth_1"] },
     Bound { run: "ingest-1kib", figure: "payload", floors: &["tcp_stream"] },
+    Bound { run: "ingest-1kib-kafka", figure: "payload", floors: &["disk_durable_write_1_mib_depth_1"] },
     Bound { run: "ingest-100b", figure: "payload", floors: &["disk_durable_write_1_mib_depth_1"] },
+    Bound {
+        run: "e2e-100mb",
+        figure: "latency p50",
+        floors: &["tcp_ping_pong_256_b.p50", "disk_durable_write_4_kib.p50"],
+    },
+    Bound {
+        run: "e2e-100mb",
+        figure: "latency p99.9",
+        floors: &["tcp_ping_pong_256_b.p999", "disk_durable_write_4_kib.p999"],
+    },
     Bound { run: "consume-tail", figure: "payload", floors: &["tcp_stream"] },
     Bound { run: "consume-catch-up", figure: "payload", floors: &["disk_read_1_mib_depth_1"] },
     Bound { run: "consume-catch-up", figure: "payload", floors: &["disk_read_1_mib_depth_8"] },

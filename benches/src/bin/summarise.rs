@@ -1,4 +1,4 @@
-//! Prints what `scripts/bench-first-light` measured, as Markdown.
+//! Prints what `scripts/budgets` measured, as Markdown.
 
 use std::path::PathBuf;
 
