@@ -46,7 +46,7 @@ impl AlignedBuf {
         buffer
     }
 
-    /// An empty buffer with room for at least `capacity` bytes; taking it costs the same whatever its size.
+    /// An empty buffer with room for at least `capacity` bytes, which are not touched.
     pub fn with_capacity(capacity: usize) -> Self {
         Self::allocate(capacity, false)
     }
