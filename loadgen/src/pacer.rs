@@ -42,6 +42,9 @@ impl Pacer {
         let began = Instant::now();
         self.sleep(delay.saturating_sub(self.looks_ahead)).await?;
         while began.elapsed() < delay {
+            // The kernel's own work on this CPU goes first, of which completing a durable write may be a part: the
+            // scheduler would else let it wait for this thread until its next tick, which is milliseconds.
+            std::thread::yield_now();
             // Answers are looked for, and other tasks run, between two looks.
             tokio::task::yield_now().await;
         }
