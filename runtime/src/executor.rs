@@ -113,8 +113,8 @@ pub enum Idle {
     /// Sleep in the kernel at once.
     #[default]
     Park,
-    /// Look at rings and sockets for this long, then sleep. While file operations are in flight their
-    /// completions are looked for as well, for as long since the last one.
+    /// Look for news of sockets for this long since anything last happened, four times as long while a file operation
+    /// is in flight, then sleep.
     Spin(Duration),
     /// Never sleep: one core is burnt whole.
     Poll,

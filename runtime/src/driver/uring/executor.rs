@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::Aborted;
+use glommio::io::PollableFd;
 use glommio::{
     CpuSet, Latency, LocalExecutor, LocalExecutorBuilder, Placement as GlommioPlacement, Shares,
     TaskQueueHandle,
@@ -23,7 +25,7 @@ use super::ring::Ring;
 use super::tasks::Tasks;
 use super::turn::TURN_MAX;
 pub(crate) use super::turn::{yield_if_needed, yield_in_background};
-use super::{cpu, offload, refusal};
+use super::{cpu, offload, refusal, turn};
 use crate::executor::{ExecutorPanicked, ExecutorsConfig, Idle, Queue, StartError};
 
 /// Alarms that end a sleep over ready tasks (see `turn`), should it happen all the same. Such a sleep
@@ -46,19 +48,25 @@ struct Shard {
     background: TaskQueueHandle,
     ring: Rc<Ring>,
     tasks: Rc<Tasks>,
+    always_ready: Rc<PollableFd<OwnedFd>>,
 }
 
 thread_local! {
     static SHARD: RefCell<Option<Shard>> = const { RefCell::new(None) };
 }
 
-fn shard() -> Shard {
-    SHARD.with_borrow(Option::clone).expect("this is called on a shard")
+fn of_shard<T>(take: impl FnOnce(&Shard) -> T) -> T {
+    SHARD.with_borrow(|shard| take(shard.as_ref().expect("this is called on a shard")))
 }
 
 /// The ring for files of this shard.
 pub(super) fn ring() -> Rc<Ring> {
-    shard().ring
+    of_shard(|shard| shard.ring.clone())
+}
+
+/// What the executor of this shard finds ready each time it looks.
+pub(super) fn always_ready() -> Rc<PollableFd<OwnedFd>> {
+    of_shard(|shard| shard.always_ready.clone())
 }
 
 pub(crate) struct Task<T>(glommio::Task<Result<T, Aborted>>);
@@ -82,18 +90,20 @@ impl<T> Future for Task<T> {
 }
 
 pub(crate) fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    let future = shard().tasks.enrol(future);
+    let future = of_shard(|shard| shard.tasks.enrol(future));
     Task(schedule(glommio::executor().current_task_queue(), future))
 }
 
 pub(crate) fn spawn_in<T: 'static>(queue: Queue, future: impl Future<Output = T> + 'static) -> Task<T> {
-    let shard = shard();
-    let queue = match queue {
-        Queue::Network => shard.network,
-        Queue::Storage => shard.storage,
-        Queue::Background => shard.background,
-    };
-    Task(schedule(queue, shard.tasks.enrol(future)))
+    let (queue, future) = of_shard(|shard| {
+        let queue = match queue {
+            Queue::Network => shard.network,
+            Queue::Storage => shard.storage,
+            Queue::Background => shard.background,
+        };
+        (queue, shard.tasks.enrol(future))
+    });
+    Task(schedule(queue, future))
 }
 
 /// Always by name of the queue: glommio's plain spawn would run the task before it returns.
@@ -296,7 +306,7 @@ impl ShardThread {
             Idle::Spin(spin) => spin,
             Idle::Poll => FOREVER,
         };
-        let ring = Ring::new(spin).map_err(failed)?;
+        let ring = Ring::new(spin, self.config.shards).map_err(failed)?;
         let completions = ring.count_completions().map_err(failed)?;
         let queue = |shares, latency, name| {
             glommio::executor().create_task_queue(Shares::Static(shares), latency, name)
@@ -307,6 +317,7 @@ impl ShardThread {
             background: queue(BACKGROUND_SHARES, Latency::NotImportant, "background"),
             ring: ring.clone(),
             tasks: Rc::default(),
+            always_ready: Rc::new(turn::always_ready().map_err(failed)?),
         };
         let reaping = queue(NETWORK_SHARES, Latency::Matters(TURN_MAX), "ring");
         let alarms =

@@ -1,5 +1,5 @@
-//! The production driver: glommio runs the tasks and waits for sockets, a ring of our own does the
-//! file I/O, worker threads do what would block.
+//! The production driver: glommio runs the tasks, a ring of our own does the file I/O and waits for sockets, worker
+//! threads do what would block.
 //!
 //! This is the only place of the house that may call the operating system.
 
@@ -15,6 +15,7 @@ pub(crate) mod file;
 pub(crate) mod offload;
 mod path;
 pub(crate) mod random;
+mod readiness;
 mod refusal;
 mod ring;
 mod slots;

@@ -1,22 +1,27 @@
-//! The ring of one shard for file I/O, and the task that waits for it.
+//! The ring of one shard for files and sockets, and the task that waits for it.
 //!
-//! What is in flight is owned by the ring's slots, whatever becomes of the future that asked. The kernel
-//! counts completions into an eventfd, which glommio watches; it stays readable until it is read, and it
-//! is read before the ring is looked at, so no completion goes unnoticed.
+//! What is in flight is owned by the ring's slots, whatever becomes of the future that asked. Sockets are polled, not
+//! read, so that no memory is lent for them.
+//!
+//! The kernel does not interrupt a shard that is running to tell it of a completion: it does so when the shard next
+//! calls it, or says in the ring that there is something to call for. Before a shard sleeps it has completions counted
+//! into an eventfd, which glommio watches, and looks once more; so none goes unnoticed.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use glommio::io::PollableFd;
-use io_uring::{IoUring, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::event::EventfdFlags;
 
+use super::readiness::{After, EVENTS, Polls, Readiness};
 use super::slots::{Hold, Landing, Memory, Slots};
 use super::{timer, turn};
 use crate::sync::Notify;
@@ -28,31 +33,54 @@ const SUBMISSIONS: u32 = 256;
 /// Room for completions; the kernel keeps what does not fit until there is room.
 const COMPLETIONS: u32 = 4096;
 
-/// How long to look for nothing but completions of files: about one durable write of a fast disk.
-const SPIN_WITHOUT_LOOK: Duration = Duration::from_micros(50);
+/// How long to look for nothing but completions here, and not for timers and for what other shards have sent. A look at
+/// those takes some ten microseconds.
+const LOOK_AFTER: Duration = Duration::from_micros(50);
+
+/// The same where there are no other shards.
+const LOOK_AFTER_ALONE: Duration = Duration::from_micros(500);
+
+/// How many times longer to look for completions while the kernel works on a file, which soon comes to an end, than
+/// while peers are silent, which may last. Enough for a small durable write.
+const SPINS_FOR_FILES: u32 = 4;
+
+/// Marks what the kernel says of a poll; the other bits are its number.
+const OF_POLL: u64 = 1 << 63;
+
+/// What nobody waits for.
+const UNHEARD: u64 = u64::MAX;
 
 pub(super) struct Ring {
     uring: RefCell<IoUring>,
     slots: RefCell<Slots>,
+    polls: Polls,
     /// Rings when an operation goes into flight.
     work: Notify,
     /// Rings when the last one has landed.
     idle: Notify,
-    /// How long to look for completions, since anything last happened, before sleeping.
+    /// How long to look for news of sockets, since anything last happened, before sleeping.
     spin: Duration,
+    /// How long to look here alone.
+    look_after: Duration,
     /// When an operation was last submitted or reaped.
     touched: Cell<Instant>,
 }
 
 impl Ring {
-    pub(super) fn new(spin: Duration) -> io::Result<Rc<Self>> {
-        let uring = IoUring::builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
+    pub(super) fn new(spin: Duration, shards: u16) -> io::Result<Rc<Self>> {
+        let uring = IoUring::builder()
+            .setup_cqsize(COMPLETIONS)
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .build(SUBMISSIONS)?;
         Ok(Rc::new(Self {
             uring: RefCell::new(uring),
             slots: RefCell::default(),
+            polls: Polls::default(),
             work: Notify::new(),
             idle: Notify::new(),
             spin,
+            look_after: if shards > 1 { LOOK_AFTER } else { LOOK_AFTER_ALONE },
             touched: Cell::new(timer::now()),
         }))
     }
@@ -66,18 +94,54 @@ impl Ring {
     #[expect(unsafe_code, reason = "the kernel works on memory it is given by address")]
     pub(super) unsafe fn submit(self: &Rc<Self>, entry: squeue::Entry, hold: Hold) -> Operation {
         let slot = self.slots.borrow_mut().take(hold);
-        let entry = entry.user_data(slot as u64);
-        loop {
-            // SAFETY: what the entry points to stays in its slot until its completion is reaped.
-            let pushed = unsafe { self.uring.borrow_mut().submission().push(&entry) };
-            self.hand_over();
-            if pushed.is_ok() {
-                break;
-            }
-        }
+        // SAFETY: what the entry points to stays in its slot until its completion is reaped.
+        unsafe { self.push(&entry.user_data(slot as u64)) };
         self.touched.set(timer::now());
         self.work.notify_all();
         Operation { ring: self.clone(), slot: Some(slot) }
+    }
+
+    /// Has the kernel tell of a socket's readiness for as long as the answer lives.
+    pub(super) fn watch(self: &Rc<Self>, descriptor: RawFd) -> Watch {
+        let readiness = Readiness::new(descriptor);
+        let number = self.polls.add(readiness.clone());
+        self.poll(number, &readiness);
+        self.work.notify_all();
+        Watch { ring: self.clone(), number, readiness }
+    }
+
+    fn poll(&self, number: usize, readiness: &Readiness) {
+        let events = u32::from(EVENTS.bits());
+        let entry = opcode::PollAdd::new(types::Fd(readiness.descriptor), events).multi(true).build();
+        #[expect(unsafe_code, reason = "entries of every kind are pushed in the same way")]
+        // SAFETY: a poll points to no memory.
+        unsafe {
+            self.push(&entry.user_data(OF_POLL | number as u64));
+        }
+    }
+
+    fn end_poll(&self, number: usize) {
+        let entry = opcode::PollRemove::new(OF_POLL | number as u64).build();
+        #[expect(unsafe_code, reason = "entries of every kind are pushed in the same way")]
+        // SAFETY: it points to no memory.
+        unsafe {
+            self.push(&entry.user_data(UNHEARD));
+        }
+    }
+
+    /// # Safety
+    ///
+    /// What the entry points to stays where it is until its completion is reaped.
+    #[expect(unsafe_code, reason = "the kernel works on memory it is given by address")]
+    unsafe fn push(&self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: as the caller says.
+            let pushed = unsafe { self.uring.borrow_mut().submission().push(entry) };
+            self.hand_over();
+            if pushed.is_ok() {
+                return;
+            }
+        }
     }
 
     /// Gives the kernel what was pushed. That it lacks memory or room for completions passes; any other
@@ -96,10 +160,10 @@ impl Ring {
         }
     }
 
-    /// Takes every completion there is and says how many there were.
-    fn reap(&self) -> usize {
+    /// Takes every completion there is and says how many there were. Costs next to nothing if there is none.
+    pub(super) fn reap(&self) -> usize {
         let mut reaped = self.land_completions();
-        while self.uring.borrow_mut().submission().cq_overflow() {
+        while self.kernel_has_more() {
             self.hand_over();
             reaped += self.land_completions();
         }
@@ -112,31 +176,55 @@ impl Ring {
         reaped
     }
 
+    /// Whether completions wait in the kernel for a call.
+    fn kernel_has_more(&self) -> bool {
+        let mut uring = self.uring.borrow_mut();
+        let submission = uring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
     fn land_completions(&self) -> usize {
         let mut landed = 0;
         while let Some(completion) = self.next_completion() {
-            let slot = usize::try_from(completion.user_data()).expect("a number of a slot");
-            let landing = self.slots.borrow_mut().land(slot, completion.result());
-            match landing {
-                Landing::Wake(Some(waker)) => waker.wake(),
-                Landing::Wake(None) => {}
-                Landing::Drop(hold) => drop(hold),
-            }
             landed += 1;
+            match completion.user_data() {
+                UNHEARD => {}
+                poll if poll & OF_POLL != 0 => self.land_poll(poll ^ OF_POLL, &completion),
+                slot => self.land_operation(slot, completion.result()),
+            }
         }
         landed
     }
 
-    fn next_completion(&self) -> Option<io_uring::cqueue::Entry> {
+    fn land_operation(&self, slot: u64, result: i32) {
+        let slot = usize::try_from(slot).expect("a number of a slot");
+        let landing = self.slots.borrow_mut().land(slot, result);
+        match landing {
+            Landing::Wake(Some(waker)) => waker.wake(),
+            Landing::Wake(None) => {}
+            Landing::Drop(hold) => drop(hold),
+        }
+    }
+
+    fn land_poll(&self, number: u64, completion: &cqueue::Entry) {
+        let number = usize::try_from(number).expect("a number of a poll");
+        match self.polls.land(number, completion.result(), cqueue::more(completion.flags())) {
+            After::Nothing => {}
+            After::PollAgain(readiness) => self.poll(number, &readiness),
+        }
+    }
+
+    fn next_completion(&self) -> Option<cqueue::Entry> {
         self.uring.borrow_mut().completion().next()
     }
 
     fn in_flight(&self) -> usize {
-        self.slots.borrow().in_flight()
+        self.slots.borrow().in_flight() + self.polls.in_flight()
     }
 
-    /// Waits until nothing is in flight.
+    /// Ends every poll and waits until nothing is in flight.
     pub(super) async fn drained(&self) {
+        self.end_polls();
         while self.in_flight() > 0 {
             self.idle.wait().await;
         }
@@ -151,23 +239,48 @@ impl Ring {
             if self.reap() > 0 {
                 continue;
             }
-            if timer::now() - self.touched.get() < self.spin {
-                turn::spin_once(SPIN_WITHOUT_LOOK).await;
+            if timer::now() - self.touched.get() < self.patience() {
+                // The kernel's own work on this CPU goes first, as completing writes may be a part of it: the scheduler
+                // would else have it wait for this thread until its next tick.
+                std::thread::yield_now();
+                turn::spin_once(self.look_after).await;
                 continue;
             }
-            let readable = completions.readable().await;
-            turn::looked();
-            readable.expect("an eventfd can be watched for as long as its executor lives");
+            self.uring.borrow_mut().completion().enable_eventfd();
+            // The kernel counts after it has completed: either it sees that it is to count, or this look sees what it
+            // completed.
+            fence(Ordering::SeqCst);
+            if self.reap() == 0 {
+                let readable = completions.readable().await;
+                turn::looked();
+                readable.expect("an eventfd can be watched for as long as its executor lives");
+            }
+            self.uring.borrow_mut().completion().disable_eventfd();
             // Empty if what it counted was reaped by a look ahead of it.
             let _ = rustix::io::read(completions.get_ref(), &mut [0; 8]);
         }
     }
 
-    /// Counts the completions from now on.
+    /// How long to look before sleeping.
+    fn patience(&self) -> Duration {
+        let for_file = self.slots.borrow().in_flight() > 0;
+        if for_file { self.spin.saturating_mul(SPINS_FOR_FILES) } else { self.spin }
+    }
+
+    fn end_polls(&self) {
+        for (number, readiness) in self.polls.watched() {
+            if self.polls.unwatch(number, &readiness) {
+                self.end_poll(number);
+            }
+        }
+    }
+
+    /// What counts the completions while the shard sleeps.
     pub(super) fn count_completions(&self) -> io::Result<PollableFd<OwnedFd>> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let eventfd = rustix::event::eventfd(0, flags)?;
         self.uring.borrow().submitter().register_eventfd(eventfd.as_raw_fd())?;
+        self.uring.borrow_mut().completion().disable_eventfd();
         PollableFd::new(eventfd).map_err(io::Error::from)
     }
 }
@@ -179,6 +292,7 @@ fn is_passing(error: &io::Error) -> bool {
 /// The kernel works on memory of the slots until every operation has landed, so the ring waits for them.
 impl Drop for Ring {
     fn drop(&mut self) {
+        self.end_polls();
         while self.in_flight() > 0 {
             let waited = self.uring.borrow().submit_and_wait(1);
             if let Err(error) = waited
@@ -189,6 +303,32 @@ impl Drop for Ring {
                 return;
             }
             self.reap();
+        }
+    }
+}
+
+/// A socket whose readiness the kernel tells, until this is dropped.
+pub(super) struct Watch {
+    ring: Rc<Ring>,
+    number: usize,
+    readiness: Rc<Readiness>,
+}
+
+impl Watch {
+    pub(super) fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Takes in what the kernel has to tell of anything.
+    pub(super) fn look(&self) {
+        self.ring.reap();
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.ring.polls.unwatch(self.number, &self.readiness) {
+            self.ring.end_poll(self.number);
         }
     }
 }

@@ -1,20 +1,22 @@
-//! TCP on glommio's readiness: a call that would block waits until the socket is ready, then is made
-//! again. No buffer is ever lent to the kernel, so every read may be dropped.
+//! TCP on the ring's readiness: a call is made once the socket is ready. No buffer is ever lent to the kernel, so every
+//! read may be dropped.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use glommio::io::PollableFd;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags,
     SocketType, sockopt,
 };
 
-use super::turn::{self, yield_if_needed};
+use super::executor;
+use super::readiness::{Direction, Readiness};
+use super::ring::Watch;
+use super::turn::yield_if_needed;
 
 /// How many connections may wait to be accepted; the kernel lowers it to what it allows.
 const BACKLOG: i32 = 4096;
@@ -31,27 +33,48 @@ fn open(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
-fn watch(descriptor: OwnedFd) -> io::Result<PollableFd<OwnedFd>> {
-    PollableFd::new(descriptor).map_err(io::Error::from)
+/// A descriptor that is watched. The watch ends before the descriptor does.
+struct Socket {
+    watch: Watch,
+    descriptor: OwnedFd,
 }
 
-async fn readable(socket: &PollableFd<OwnedFd>) -> io::Result<()> {
-    let ready = socket.readable().await;
-    turn::looked();
-    ready.map_err(io::Error::from)
-}
+impl Socket {
+    fn new(descriptor: OwnedFd) -> Socket {
+        Socket { watch: executor::ring().watch(descriptor.as_raw_fd()), descriptor }
+    }
 
-async fn writable(socket: &PollableFd<OwnedFd>) -> io::Result<()> {
-    let ready = socket.writable().await;
-    turn::looked();
-    ready.map_err(io::Error::from)
+    fn unwatched(self) -> OwnedFd {
+        self.descriptor
+    }
+
+    /// Makes a call until it does something, each time when the socket is ready for it. The kernel is heard before, as
+    /// a task whose calls never wait would else keep the shard from hearing it.
+    async fn when<T>(
+        &self,
+        direction: impl Fn(&Readiness) -> &Direction,
+        mut call: impl FnMut(&OwnedFd) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let readiness = self.watch.readiness();
+        let direction = direction(readiness);
+        loop {
+            self.watch.look();
+            yield_if_needed().await;
+            readiness.ready(direction).await?;
+            match call(&self.descriptor) {
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => direction.exhausted(),
+                done => return Ok(done?),
+            }
+        }
+    }
 }
 
 fn to_socket_addr(address: SocketAddrAny) -> io::Result<SocketAddr> {
     SocketAddr::try_from(address).map_err(io::Error::from)
 }
 
-pub(crate) struct Listener(PollableFd<OwnedFd>);
+pub(crate) struct Listener(Socket);
 
 impl Listener {
     /// The socket is made here, not by glommio, which lets any number of listeners share a port.
@@ -60,48 +83,46 @@ impl Listener {
         sockopt::set_socket_reuseaddr(&descriptor, true)?;
         rustix::net::bind(&descriptor, &address)?;
         rustix::net::listen(&descriptor, BACKLOG)?;
-        Ok(Listener(watch(descriptor)?))
+        Ok(Listener(Socket::new(descriptor)))
     }
 
     pub(crate) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
-            yield_if_needed().await;
-            match rustix::net::acceptfrom_with(self.0.get_ref(), flags) {
-                Ok((descriptor, Some(peer))) => {
-                    let stream = Stream::new(descriptor)?;
-                    return Ok((stream, to_socket_addr(peer)?));
-                }
-                Ok((_, None)) | Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(Errno::WOULDBLOCK) => readable(&self.0).await?,
-                Err(error) => return Err(error.into()),
+            let accepted =
+                self.0.when(|of| &of.reading, |socket| rustix::net::acceptfrom_with(socket, flags)).await;
+            match accepted {
+                Ok((descriptor, Some(peer))) => return Ok((Stream::new(descriptor)?, to_socket_addr(peer)?)),
+                Ok((_, None)) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
+                Err(error) => return Err(error),
             }
         }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        to_socket_addr(rustix::net::getsockname(self.0.get_ref())?)
+        to_socket_addr(rustix::net::getsockname(&self.0.descriptor)?)
     }
 }
 
-pub(crate) struct Stream(Rc<PollableFd<OwnedFd>>);
+pub(crate) struct Stream(Rc<Socket>);
 
 impl Stream {
     fn new(descriptor: OwnedFd) -> io::Result<Stream> {
         sockopt::set_tcp_nodelay(&descriptor, true)?;
-        Ok(Stream(Rc::new(watch(descriptor)?)))
+        Ok(Stream(Rc::new(Socket::new(descriptor))))
     }
 
+    /// The socket is watched only once it connects: before, the kernel calls it hung up.
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Stream> {
-        let stream = Stream::new(open(address)?)?;
-        match rustix::net::connect(stream.0.get_ref(), &address) {
-            Ok(()) => {}
-            Err(Errno::INPROGRESS | Errno::INTR) => {
-                writable(&stream.0).await?;
-                sockopt::socket_error(stream.0.get_ref())??;
-            }
+        let descriptor = open(address)?;
+        match rustix::net::connect(&descriptor, &address) {
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+        let stream = Stream::new(descriptor)?;
+        stream.0.when(|of| &of.writing, |_| Ok(())).await?;
+        sockopt::socket_error(&stream.0.descriptor)??;
         Ok(stream)
     }
 
@@ -114,11 +135,11 @@ impl Stream {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        to_socket_addr(rustix::net::getsockname(self.0.get_ref())?)
+        to_socket_addr(rustix::net::getsockname(&self.0.descriptor)?)
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        to_socket_addr(rustix::net::getpeername(self.0.get_ref())?.ok_or(Errno::NOTCONN)?)
+        to_socket_addr(rustix::net::getpeername(&self.0.descriptor)?.ok_or(Errno::NOTCONN)?)
     }
 
     pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
@@ -127,11 +148,11 @@ impl Stream {
 
     pub(crate) fn detach(self) -> DetachedStream {
         let socket = Rc::into_inner(self.0).expect("a whole stream shares its socket with nobody");
-        DetachedStream(socket.into_inner())
+        DetachedStream(socket.unwatched())
     }
 }
 
-pub(crate) struct ReadHalf(Rc<PollableFd<OwnedFd>>);
+pub(crate) struct ReadHalf(Rc<Socket>);
 
 impl ReadHalf {
     pub(crate) async fn read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
@@ -139,29 +160,25 @@ impl ReadHalf {
     }
 }
 
-async fn read(socket: &PollableFd<OwnedFd>, into: &mut BytesMut) -> io::Result<usize> {
-    // A peer that always has more to say would else keep the shard to itself.
-    yield_if_needed().await;
-    loop {
-        let received = rustix::net::recv(socket.get_ref(), into.spare_capacity_mut(), RecvFlags::empty());
-        match received {
-            Ok(((filled, _), _)) => {
-                let len = filled.len();
-                #[expect(unsafe_code, reason = "the kernel has filled what was not initialised")]
-                // SAFETY: `filled` is the head of the spare capacity, and it is initialised.
-                unsafe {
-                    into.advance_mut(len);
-                }
-                return Ok(len);
-            }
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) => readable(socket).await?,
-            Err(error) => return Err(error.into()),
-        }
+async fn read(socket: &Socket, into: &mut BytesMut) -> io::Result<usize> {
+    let room = into.spare_capacity_mut().len();
+    let receive = |socket: &OwnedFd| {
+        let ((filled, _), _) = rustix::net::recv(socket, into.spare_capacity_mut(), RecvFlags::empty())?;
+        Ok(filled.len())
+    };
+    let received = socket.when(|of| &of.reading, receive).await?;
+    #[expect(unsafe_code, reason = "the kernel has filled what was not initialised")]
+    // SAFETY: the kernel wrote so many bytes to the head of the spare capacity.
+    unsafe {
+        into.advance_mut(received);
     }
+    if received < room {
+        socket.watch.readiness().reading.exhausted();
+    }
+    Ok(received)
 }
 
-pub(crate) struct WriteHalf(Rc<PollableFd<OwnedFd>>);
+pub(crate) struct WriteHalf(Rc<Socket>);
 
 impl WriteHalf {
     pub(crate) async fn write_all(&mut self, chunks: &[Bytes]) -> io::Result<()> {
@@ -169,29 +186,24 @@ impl WriteHalf {
     }
 
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
-        Ok(rustix::net::shutdown(self.0.get_ref(), Shutdown::Write)?)
+        Ok(rustix::net::shutdown(&self.0.descriptor, Shutdown::Write)?)
     }
 }
 
-async fn write_all(socket: &PollableFd<OwnedFd>, chunks: &[Bytes]) -> io::Result<()> {
+async fn write_all(socket: &Socket, chunks: &[Bytes]) -> io::Result<()> {
     let mut rest = Rest { chunks, sent: 0 };
     while rest.has_remaining() {
-        yield_if_needed().await;
-        match send(socket, &rest) {
-            Ok(sent) => rest.advance(sent),
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) => writable(socket).await?,
-            Err(error) => return Err(error.into()),
-        }
+        let sent = socket.when(|of| &of.writing, |socket| send(socket, &rest)).await?;
+        rest.advance(sent);
     }
     Ok(())
 }
 
-fn send(socket: &PollableFd<OwnedFd>, rest: &Rest<'_>) -> rustix::io::Result<usize> {
+fn send(socket: &OwnedFd, rest: &Rest<'_>) -> rustix::io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); GATHERED_MAX];
     let gathered = rest.gather(&mut slices);
     let mut nothing = SendAncillaryBuffer::default();
-    rustix::net::sendmsg(socket.get_ref(), &slices[..gathered], &mut nothing, SendFlags::NOSIGNAL)
+    rustix::net::sendmsg(socket, &slices[..gathered], &mut nothing, SendFlags::NOSIGNAL)
 }
 
 /// What of the chunks is still to be sent: all but the first `sent` bytes of the first.
@@ -232,6 +244,6 @@ pub(crate) struct DetachedStream(OwnedFd);
 
 impl DetachedStream {
     pub(crate) fn attach(self) -> io::Result<Stream> {
-        Ok(Stream(Rc::new(watch(self.0)?)))
+        Ok(Stream(Rc::new(Socket::new(self.0))))
     }
 }

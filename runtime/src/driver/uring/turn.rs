@@ -7,11 +7,14 @@
 //! have looked around once.
 
 use std::cell::Cell;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use glommio::timer::Timer;
+use glommio::io::PollableFd;
+use rustix::event::EventfdFlags;
 
-use super::timer;
+use super::{executor, timer};
 use crate::timer::Instant;
 
 /// A task that may be long steps back after this.
@@ -19,9 +22,6 @@ const TURN: Duration = Duration::from_micros(500);
 
 /// One that nobody waits for does after this: a request waits for it at every one of its own steps.
 const BACKGROUND_TURN: Duration = Duration::from_micros(50);
-
-/// For how long: enough to be noticed as a wait.
-const STEP_BACK: Duration = Duration::from_micros(10);
 
 /// When glommio ends a turn by force, for tasks that never step back.
 pub(super) const TURN_MAX: Duration = Duration::from_millis(20);
@@ -68,6 +68,14 @@ fn since_look() -> Duration {
 
 /// Lets every ready task run, and the executor look around.
 async fn step_back() {
-    Timer::new(STEP_BACK).await;
+    let ready = executor::always_ready().readable().await;
+    ready.expect("an eventfd can be watched for as long as its executor lives");
     looked();
+}
+
+/// What is found ready each time the executor looks. A timer would do as well, but for one that rings before the
+/// turn's first task.
+pub(super) fn always_ready() -> io::Result<PollableFd<OwnedFd>> {
+    let eventfd = rustix::event::eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    PollableFd::new(eventfd).map_err(io::Error::from)
 }
