@@ -113,6 +113,7 @@ fn frame(criterion: &mut Criterion) {
         let batches = batch(&mut RecordBatchBuilder::new(Compression::None), &values(records, len));
         let shape = format!("{records}x{len}");
         let request = || ProduceRequest {
+            wants_stage_times: false,
             partitions: vec![ProducePartition {
                 topic: TopicId([7; 16]),
                 partition: PartitionIndex(0),

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use corrente_protocol::api::{ErrorResponse, Message};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::{Durability, FLAG_ERROR, RequestHeader, response_frame};
@@ -15,7 +16,8 @@ use crate::connection::Connection;
 pub struct Call {
     /// What was asked.
     pub header: RequestHeader,
-    received: Instant,
+    /// When its header was read.
+    pub received: Instant,
     /// Where it came from.
     pub connection: Rc<Connection>,
     /// Its place among the connection's requests under way.
@@ -51,10 +53,19 @@ impl Call {
         receipt: Durability,
         memory: impl IntoIterator<Item = Permit>,
     ) {
+        let frame = self.frame(response, receipt);
+        self.connection.respond(frame, memory).await;
+    }
+
+    /// The same for who cannot wait.
+    pub fn answer_soon<M: Message>(self, response: &M, receipt: Durability) {
+        self.connection.respond_soon(self.frame(response, receipt));
+    }
+
+    fn frame<M: Message>(&self, response: &M, receipt: Durability) -> Vec<Bytes> {
         let mut header = self.header.response();
         header.receipt = receipt;
-        let frame = response_frame(header, |writer| response.encode(header.version, writer));
-        self.connection.respond(frame, memory).await;
+        response_frame(header, |writer| response.encode(header.version, writer))
     }
 
     /// Answers with nothing but an error.

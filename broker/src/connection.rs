@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use corrente_runtime::executor::spawn;
 use corrente_runtime::socket::{ReadHalf, WriteHalf};
 use corrente_runtime::sync::{Budget, Notify, Permit};
 use corrente_runtime::timer::{Instant, now};
@@ -172,6 +173,14 @@ impl Connection {
     pub async fn respond(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>) {
         let company = self.under_way.total() - self.under_way.available() > 1;
         self.outbox.send(frame, permits, company).await;
+    }
+
+    /// The same for who cannot wait: frames handed in before others had their turn leave in the same call.
+    pub fn respond_soon(self: &Rc<Self>, frame: Vec<Bytes>) {
+        if self.outbox.queue(frame, None) {
+            let connection = self.clone();
+            spawn(async move { connection.outbox.write_queued().await }).detach();
+        }
     }
 
     /// Since when the peer has owed or been owed bytes with none moving.

@@ -4,6 +4,7 @@
 //! `handlers/produce` finds the partition's home, `shard` makes the one possible hop between cores,
 //! `partition` joins the log and the replica. Nothing below calls up.
 
+mod acknowledgements;
 mod awaiting_room;
 mod boot;
 pub mod byte_size;

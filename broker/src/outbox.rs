@@ -1,8 +1,8 @@
 //! What leaves through one connection, in the order it was handed in.
 //!
-//! There is no writer task: whoever hands in a frame while nobody writes becomes the writer and
-//! stays until the queue is empty. A response to a lone request so leaves from the very task that
-//! made it, and under load many frames leave in one system call.
+//! There is no lasting writer task: whoever hands in a frame while nobody writes becomes the writer and
+//! stays until the queue is empty, or sees that one is started. A response to a lone request so leaves from
+//! the very task that made it, and under load many frames leave in one system call.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -31,6 +31,8 @@ pub struct Outbox {
     waiting: RefCell<Waiting>,
     backlog_bytes: Cell<usize>,
     writing_since: Cell<Option<Instant>>,
+    /// Whether a writer is about to be there.
+    is_starting: Cell<bool>,
     failed: Cell<bool>,
     moved: Notify,
     abandoned: Notify,
@@ -51,6 +53,7 @@ impl Outbox {
             waiting: RefCell::default(),
             backlog_bytes: Cell::new(0),
             writing_since: Cell::new(None),
+            is_starting: Cell::new(false),
             failed: Cell::new(false),
             moved: Notify::new(),
             abandoned: Notify::new(),
@@ -64,24 +67,43 @@ impl Outbox {
     /// the reading side. Not cancel-safe: dropped while it writes, it takes the writer along and nothing
     /// leaves any more, so only tasks that run to their end call it.
     pub async fn send(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>, company: bool) {
-        if self.failed.get() {
+        if !self.queue(frame, permits) {
             return;
+        }
+        if company {
+            yield_now().await;
+        }
+        self.write_queued().await;
+    }
+
+    /// Queues one frame. True if nobody is writing: the caller then sees to it that [`Outbox::write_queued`] is run.
+    #[must_use]
+    pub fn queue(&self, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>) -> bool {
+        if self.failed.get() {
+            return false;
         }
         let bytes: usize = frame.iter().map(Bytes::len).sum();
         self.backlog_bytes.set(self.backlog_bytes.get() + bytes);
-        {
-            let mut waiting = self.waiting.borrow_mut();
-            waiting.chunks.extend(frame);
-            waiting.permits.extend(permits);
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.chunks.extend(frame);
+        waiting.permits.extend(permits);
+        !self.is_writing() && !self.is_starting.replace(true)
+    }
+
+    fn is_writing(&self) -> bool {
+        let writer = self.writer.take();
+        let is_writing = writer.is_none();
+        self.writer.set(writer);
+        is_writing
+    }
+
+    /// Writes until nothing is queued. Not cancel-safe, as [`Outbox::send`].
+    pub async fn write_queued(&self) {
+        self.is_starting.set(false);
+        // Given up meanwhile, there is none.
+        if let Some(writer) = self.writer.take() {
+            self.write_all(writer).await;
         }
-        let Some(writer) = self.writer.take() else { return };
-        if company {
-            yield_now().await;
-            if self.failed.get() {
-                return;
-            }
-        }
-        self.write_all(writer).await;
     }
 
     async fn write_all(&self, mut writer: WriteHalf) {
@@ -151,7 +173,9 @@ impl Outbox {
             if self.failed.get() {
                 return;
             }
-            if let Some(mut writer) = self.writer.take() {
+            if !self.is_starting.get()
+                && let Some(mut writer) = self.writer.take()
+            {
                 // A peer that is gone already has nothing left to learn from this.
                 let _ = writer.shutdown().await;
                 return;

@@ -23,12 +23,14 @@ use corrente_replication::replica::{Event, Replica};
 use corrente_replication::topic_config::TopicConfig;
 use corrente_runtime::executor::{Queue, Task, spawn_in};
 use corrente_runtime::offload::offload;
-use corrente_runtime::sync::{Budget, Watch};
+use corrente_runtime::sync::{Budget, Watch, oneshot};
 use corrente_runtime::timer::now;
 use corrente_storage::{
     AppendError, Appended, DECOMPRESSED_BATCH_BYTES_MAX, DeleteRecordsError, Fenced, Health, Log, LogPolicy,
     ReadError,
 };
+
+use crate::acknowledgements::{Acknowledgements, ForgetWaiting, Tell};
 
 /// Records of uncompressed batches up to this many bytes are looked at on the shard; that takes less than it does to
 /// ask a worker thread.
@@ -43,8 +45,9 @@ pub struct Partition {
     config: RefCell<TopicConfig>,
     /// The largest batch that every fetch can still carry in one frame.
     batch_bytes_max: usize,
-    /// Wakes those who wait for records to become readable or acknowledgements to become due.
+    /// Wakes those who wait for records to become readable.
     high_watermark: Watch<Offset>,
+    acknowledgements: Rc<Acknowledgements>,
     /// One append at a time, first come first served: an expected end offset is compared and the
     /// append made with nobody in between.
     appending: Budget,
@@ -133,6 +136,7 @@ impl Partition {
         let partition = Rc::new(Partition {
             id,
             high_watermark: Watch::new(replica.high_watermark()),
+            acknowledgements: Rc::default(),
             log,
             replica: RefCell::new(replica),
             config: RefCell::new(config),
@@ -140,8 +144,9 @@ impl Partition {
             appending: Budget::new(1),
             _following: RefCell::default(),
         });
-        let following =
-            spawn_in(Queue::Network, follow_flushes(Rc::downgrade(&partition), partition.log.clone()));
+        let forget = ForgetWaiting(partition.acknowledgements.clone());
+        let following = follow_flushes(Rc::downgrade(&partition), partition.log.clone(), forget);
+        let following = spawn_in(Queue::Network, following);
         partition._following.replace(Some(following));
         partition
     }
@@ -193,22 +198,25 @@ impl Partition {
         of_topic.min(self.batch_bytes_max)
     }
 
-    /// Waits until what was appended below `end` has reached the durability that both the request and
-    /// the topic ask for, and says which one that is.
-    ///
-    /// Cancel-safe; the records stay appended.
-    pub async fn acknowledged(&self, end: Offset, requested: Durability) -> Result<Durability, Fenced> {
+    /// Tells once what was appended below `end` has reached the durability that both the request and the topic ask for,
+    /// at once where it has. The records stay appended whoever listens.
+    pub fn when_acknowledged(&self, end: Offset, requested: Durability, tell: Tell) {
         let wanted = self.config.borrow().required_durability(requested);
-        loop {
-            if let Some(reached) = self.replica.borrow().receipt_for(end).filter(|reached| *reached >= wanted)
-            {
-                return Ok(reached);
-            }
+        let reached = self.replica.borrow().receipt_for(end).filter(|reached| *reached >= wanted);
+        match reached {
+            Some(reached) => tell(Ok(reached), now()),
             // Closed when the log is fenced: nothing further will be flushed.
-            if self.high_watermark.past(last_below(end)).await.is_none() {
-                return Err(self.log.is_fenced().unwrap_or_else(closed));
-            }
+            None if self.high_watermark.is_closed() => tell(Err(self.why_closed()), now()),
+            None => self.acknowledgements.add(end, tell),
         }
+    }
+
+    /// The same for who can wait. Cancel-safe.
+    pub async fn acknowledged(&self, end: Offset, requested: Durability) -> Result<Durability, Fenced> {
+        let (tell, told) = oneshot::channel();
+        // Who gave up waiting is not told.
+        self.when_acknowledged(end, requested, Box::new(move |reached, _| drop(tell.send(reached))));
+        told.await.unwrap_or_else(|_| Err(self.why_closed()))
     }
 
     /// Waits until everything below `end` is flushed, whatever the request asked for: until then the
@@ -328,6 +336,8 @@ impl Partition {
         if let Some(high_watermark) = actions.high_watermark {
             self.log.settle(high_watermark);
             self.high_watermark.set(high_watermark);
+            let receipt_for = |end| self.replica.borrow().receipt_for(end).unwrap_or(Durability::Received);
+            self.acknowledgements.reached(high_watermark, receipt_for);
         }
         self.invariants();
     }
@@ -347,7 +357,17 @@ impl Partition {
         tracing::error!(partition = %self.id, %reason, "the log is fenced: it takes no more records, reads go on");
         let event = Event::Fenced { reason: reason.to_string() };
         self.replica.borrow_mut().step(now().as_nanos(), event);
+        self.end_waits();
+    }
+
+    /// Nothing will be flushed any more.
+    fn end_waits(&self) {
         self.high_watermark.close();
+        self.acknowledgements.refuse(&self.why_closed());
+    }
+
+    fn why_closed(&self) -> Fenced {
+        self.log.is_fenced().unwrap_or_else(closed)
     }
 }
 
@@ -373,13 +393,8 @@ fn closed() -> Fenced {
     Fenced { reason: "the partition is closed".into() }
 }
 
-/// The bound that an exclusive end lies beyond.
-fn last_below(end: Offset) -> Offset {
-    Offset(end.0.saturating_sub(1))
-}
-
 /// Carries the log's flushes to the replica until the log is fenced or the partition is gone.
-async fn follow_flushes(partition: std::rc::Weak<Partition>, log: Log) {
+async fn follow_flushes(partition: std::rc::Weak<Partition>, log: Log, _forget: ForgetWaiting) {
     let mut seen = log.flushed_offset();
     loop {
         let flushed = log.flushed_past(seen).await;
@@ -390,7 +405,7 @@ async fn follow_flushes(partition: std::rc::Weak<Partition>, log: Log) {
                 seen = flushed;
             }
             // The log is closed, as when its topic is deleted: no fault, and nothing comes any more.
-            Err(_) if log.is_fenced().is_none() => return partition.high_watermark.close(),
+            Err(_) if log.is_fenced().is_none() => return partition.end_waits(),
             Err(reason) => return partition.observe_fence(&reason),
         }
     }

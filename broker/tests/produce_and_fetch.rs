@@ -4,7 +4,9 @@ mod common;
 
 use bytes::Bytes;
 use common::{Client, append, batch, fetch, produce, story, values};
-use corrente_protocol::api::{FetchRequest, ListOffsetsPartition, ListOffsetsRequest, OffsetSpec};
+use corrente_protocol::api::{
+    FetchRequest, ListOffsetsPartition, ListOffsetsRequest, OffsetSpec, ProducePartition, StageTimes,
+};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
 use corrente_protocol::ids::{Offset, PartitionIndex, ShardId};
@@ -85,6 +87,32 @@ fn requests_sent_at_once_append_in_their_order() {
             let sent: Vec<_> = (0..100_u32).map(|n| Bytes::copy_from_slice(&n.to_be_bytes())).collect();
             assert_eq!(found, sent);
         }
+    });
+}
+
+#[test]
+fn a_produce_says_where_its_time_went_if_asked() {
+    story(2, || async {
+        let mut writer = Client::connect(ShardId(0)).await;
+        let topic = writer.create_topic("timed", 2).await;
+        // On this shard, on the other one, and on both.
+        for partitions in [vec![0], vec![1], vec![0, 1]] {
+            let mut request = produce(topic, 0, batch(&[b"x"]));
+            let part = request.partitions.remove(0);
+            let at = |index| ProducePartition { partition: PartitionIndex(index), ..part.clone() };
+            request.partitions = partitions.into_iter().map(at).collect();
+            assert_eq!(writer.call(&request).await.stage_times, None, "nobody asked");
+
+            request.wants_stage_times = true;
+            let begun = now();
+            let stages = writer.call(&request).await.stage_times.expect("asked for");
+            let StageTimes { queue, disk, replication, send } = stages;
+            assert!(disk > Duration::ZERO, "a flush takes time in this world: {stages:?}");
+            assert!(queue + disk + replication + send <= begun.elapsed(), "{stages:?}");
+        }
+        let mut refused = produce(topic, 0, Bytes::from_static(b"no batch"));
+        refused.wants_stage_times = true;
+        assert_eq!(writer.call(&refused).await.stage_times, None, "nothing was appended");
     });
 }
 

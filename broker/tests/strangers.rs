@@ -48,7 +48,7 @@ async fn serves(topic: TopicId) {
     let mut client = Client::connect(ShardId::ANY).await;
     let partition = PartitionIndex(0);
     let part = ProducePartition { topic, partition, expected_end_offset: None, batches: batch(&[b"fine"]) };
-    let response = client.call(&ProduceRequest { partitions: vec![part] }).await;
+    let response = client.call(&ProduceRequest::new(vec![part])).await;
     assert_eq!(response.partitions[0].error, ErrorCode::None);
 }
 
@@ -238,7 +238,7 @@ fn damaged_batches_are_refused_and_nothing_of_them_is_kept() {
         for (batches, code, line) in cases {
             let partition = PartitionIndex(0);
             let part = ProducePartition { topic, partition, expected_end_offset: None, batches };
-            let refused = client.call(&ProduceRequest { partitions: vec![part] }).await.partitions.remove(0);
+            let refused = client.call(&ProduceRequest::new(vec![part])).await.partitions.remove(0);
             let message = refused.message.expect("a line");
             assert_eq!(refused.error, code, "{message}");
             assert!(message.starts_with(line), "{message}");
@@ -308,7 +308,7 @@ fn topics_that_do_not_exist_are_named() {
             expected_end_offset: None,
             batches: batch(&[b"x"]),
         };
-        let refused = client.call(&ProduceRequest { partitions: vec![part] }).await.partitions.remove(0);
+        let refused = client.call(&ProduceRequest::new(vec![part])).await.partitions.remove(0);
         assert_eq!(refused.error, ErrorCode::UnknownTopicOrPartition);
         assert!(refused.message.expect("a line").starts_with("no partition 09090909-"));
     });

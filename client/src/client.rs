@@ -86,6 +86,31 @@ impl Client {
         batches: Bytes,
         durability: Durability,
     ) -> Result<Produced, Error> {
+        self.send_raw(topic, partition, batches, durability, false).await
+    }
+
+    /// The same, and has the broker say where the time went ([`Produced::stage_times`]).
+    ///
+    /// # Errors
+    /// Those of [`Client::produce_raw`].
+    pub async fn produce_raw_timed(
+        &self,
+        topic: &str,
+        partition: u32,
+        batches: Bytes,
+        durability: Durability,
+    ) -> Result<Produced, Error> {
+        self.send_raw(topic, partition, batches, durability, true).await
+    }
+
+    async fn send_raw(
+        &self,
+        topic: &str,
+        partition: u32,
+        batches: Bytes,
+        durability: Durability,
+        wants_stage_times: bool,
+    ) -> Result<Produced, Error> {
         let topic = topic_name("produce", topic)?;
         let too_large = || {
             let cause =
@@ -98,8 +123,14 @@ impl Client {
         }
         let _room = self.link.raw_room.acquire_many(room).await.map_err(|_| Error::closed("produce"))?;
         let partition = PartitionIndex(partition);
-        let request =
-            CallRequest::Produce { topic, partition, batches, durability, expected_end_offset: None };
+        let request = CallRequest::Produce {
+            topic,
+            partition,
+            batches,
+            durability,
+            expected_end_offset: None,
+            wants_stage_times,
+        };
         match self.link.call(request, self.link.request_timeout).await? {
             CallResponse::Produced(produced) => Ok(produced),
             other => Err(Error::new(ErrorKind::Internal, "produce", format!("answered with {other:?}"))),

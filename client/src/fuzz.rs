@@ -321,6 +321,7 @@ fn calls() -> Vec<CallRequest> {
             batches: builder.build(),
             durability: Durability::Received,
             expected_end_offset: Some(Offset(0)),
+            wants_stage_times: true,
         },
         CallRequest::DeleteTopic(DeleteTopicRequest { name }),
     ]
@@ -416,7 +417,7 @@ fn produced(request: &ProduceRequest, error: ErrorCode, choices: &mut Choices<'_
             receipt: Durability::IsrFlushed,
         }
     };
-    ProduceResponse { partitions: request.partitions.iter().map(partition).collect() }
+    ProduceResponse::new(request.partitions.iter().map(partition).collect())
 }
 
 fn fetched(request: &FetchRequest, error: ErrorCode, choices: &mut Choices<'_>) -> FetchResponse {

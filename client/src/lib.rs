@@ -65,7 +65,7 @@ pub use core::fetch::{OutOfRange, StartOffset};
 pub use core::inbox::Batch;
 pub use corrente_protocol::api::{
     DeleteBefore, MetadataResponse, NodeEndpoint, OffsetSpec, PartitionDescription, PartitionMetadata,
-    PartitionState, TopicConfigEntry, TopicMetadata,
+    PartitionState, StageTimes, TopicConfigEntry, TopicMetadata,
 };
 pub use corrente_protocol::compression::Compression;
 pub use corrente_protocol::error_code::ErrorCode;

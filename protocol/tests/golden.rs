@@ -168,11 +168,12 @@ fn produce_request() -> ProduceRequest {
         expected_end_offset,
         batches: Bytes::from(batch(1, Compression::None)),
     };
-    ProduceRequest { partitions: vec![partition(0, None), partition(5, Some(Offset(42)))] }
+    ProduceRequest::new(vec![partition(0, None), partition(5, Some(Offset(42)))])
 }
 
 fn produce_response() -> ProduceResponse {
     ProduceResponse {
+        stage_times: None,
         partitions: vec![
             ProducePartitionResponse {
                 topic: TOPIC,

@@ -333,7 +333,7 @@ impl Stranger {
             ApiKey::Produce => {
                 let expected_end_offset = offset.0.checked_sub(1).map(Offset);
                 let partition = ProducePartition { topic, partition, expected_end_offset, batches };
-                let request = ProduceRequest { partitions: vec![partition] };
+                let request = ProduceRequest::new(vec![partition]);
                 self.ask(api, choices, |writer| request.encode(0, writer)).await;
             }
             ApiKey::Fetch => {

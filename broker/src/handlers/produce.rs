@@ -1,16 +1,19 @@
 //! Produce: append record batches, answer when they are as durable as asked.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use corrente_protocol::api::{ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse};
+use corrente_protocol::api::{
+    ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, StageTimes,
+};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
 use corrente_protocol::ids::{Offset, ShardId, TopicPartition};
 use corrente_runtime::executor::spawn;
 use corrente_runtime::sync::{Permit, oneshot};
 use corrente_runtime::timer::{Instant, now};
-use corrente_storage::Appended;
+use corrente_storage::{Appended, Fenced};
 
 use crate::call::Call;
 use crate::error::{Refusal, stopped, unknown_partition};
@@ -28,9 +31,17 @@ pub async fn start(shard: &Rc<Shard>, call: Call, body: Bytes, memory: Permit) {
     // A client that gave up may have sent the records again: appended now, they would come after those.
     let refuse = || call.is_late().then(|| late(&call));
     let appends = append_all(shard, request.partitions, durability, refuse).await;
+    let wants_times = request.wants_stage_times;
+    let appends = match appends.single() {
+        Ok(single) => return single.answer_when_acknowledged(call, wants_times, memory),
+        Err(appends) => appends,
+    };
+    let appended = appends.appended;
     spawn(async move {
-        let Outcome { partitions, receipt, unflushed } = appends.acknowledged().await;
-        call.answer_with_receipt(&ProduceResponse { partitions }, receipt, None).await;
+        let Outcome { partitions, receipt, durable, unflushed } = appends.acknowledged().await;
+        let stage_times =
+            durable.filter(|_| wants_times).map(|durable| stage_times(call.received, appended, durable));
+        call.answer_with_receipt(&ProduceResponse { partitions, stage_times }, receipt, None).await;
         unflushed.flushed().await;
         drop(memory);
     })
@@ -56,6 +67,8 @@ pub struct Outcome {
     pub partitions: Vec<ProducePartitionResponse>,
     /// The least durability that was reached.
     pub receipt: Durability,
+    /// When the last of them was as durable as asked; `None` if none was appended.
+    pub durable: Option<Instant>,
     /// What was acknowledged before that.
     pub unflushed: Unflushed,
 }
@@ -110,10 +123,90 @@ impl Appends {
             }
             partitions.push(respond(id, outcome));
         }
-        if partitions.iter().any(|part| part.error == ErrorCode::None) {
-            self.meters.acknowledged(self.appended.elapsed());
+        let durable = partitions.iter().any(|part| part.error == ErrorCode::None).then(now);
+        if let Some(durable) = durable {
+            self.meters.acknowledged(durable - self.appended);
         }
-        Outcome { partitions, receipt, unflushed: Unflushed(unflushed) }
+        Outcome { partitions, receipt, durable, unflushed: Unflushed(unflushed) }
+    }
+}
+
+/// The one append of a request, on this shard: what most requests are.
+struct Single {
+    id: TopicPartition,
+    partition: Rc<Partition>,
+    record: Appended,
+    durability: Durability,
+    appended: Instant,
+    meters: Rc<Meters>,
+}
+
+impl Appends {
+    fn single(mut self) -> Result<Single, Appends> {
+        if self.parts.len() == 1
+            && let Some((id, Ok(Pending::Here(partition, record)))) = self.parts.pop_if(is_here)
+        {
+            let Appends { durability, appended, meters, .. } = self;
+            return Ok(Single { id, partition, record, durability, appended, meters });
+        }
+        Err(self)
+    }
+}
+
+fn is_here(part: &mut (TopicPartition, Result<Pending, Refusal>)) -> bool {
+    matches!(part.1, Ok(Pending::Here(..)))
+}
+
+impl Single {
+    /// Answers from whoever learns of the flush, without a task of its own.
+    fn answer_when_acknowledged(self, call: Call, wants_times: bool, memory: Permit) {
+        let (partition, end, durability) = (self.partition.clone(), self.record.end_offset, self.durability);
+        let tell = move |reached: Result<Durability, Fenced>, at: Instant| {
+            let outcome = reached.map(|receipt| acknowledged(&self.partition, &self.record, receipt));
+            let receipt = outcome.as_ref().map_or(Durability::IsrFlushed, |done| done.receipt);
+            if outcome.is_ok() {
+                self.meters.acknowledged(at - self.appended);
+            }
+            let stage_times =
+                (wants_times && outcome.is_ok()).then(|| stage_times(call.received, self.appended, at));
+            let partitions = vec![respond(self.id, outcome.map_err(Refusal::from))];
+            call.answer_soon(&ProduceResponse { partitions, stage_times }, receipt);
+            self.keep_until_flushed(memory);
+        };
+        partition.when_acknowledged(end, durability, Box::new(tell));
+    }
+
+    fn keep_until_flushed(self, memory: Permit) {
+        let Single { partition, record, .. } = self;
+        if partition.log().flushed_offset() >= record.end_offset {
+            return;
+        }
+        spawn(async move {
+            // A fenced log holds nothing that could still be flushed.
+            let _ = partition.flushed(record.end_offset).await;
+            drop(memory);
+        })
+        .detach();
+    }
+}
+
+/// Up to now. Replication takes no time while every partition has one replica.
+fn stage_times(received: Instant, appended: Instant, durable: Instant) -> StageTimes {
+    StageTimes {
+        queue: appended - received,
+        disk: durable - appended,
+        replication: Duration::ZERO,
+        send: now() - durable,
+    }
+}
+
+fn acknowledged(partition: &Partition, record: &Appended, receipt: Durability) -> Acknowledged {
+    Acknowledged {
+        base_offset: record.base_offset,
+        end_offset: record.end_offset,
+        log_start_offset: partition.log().log_start_offset(),
+        append_time_ms: record.append_time_ms,
+        receipt,
     }
 }
 
@@ -190,13 +283,7 @@ impl Pending {
         match self {
             Pending::Here(partition, appended) => {
                 let receipt = partition.acknowledged(appended.end_offset, durability).await?;
-                Ok(Acknowledged {
-                    base_offset: appended.base_offset,
-                    end_offset: appended.end_offset,
-                    log_start_offset: partition.log().log_start_offset(),
-                    append_time_ms: appended.append_time_ms,
-                    receipt,
-                })
+                Ok(acknowledged(&partition, &appended, receipt))
             }
             Pending::There(outcome) => outcome.await.unwrap_or_else(|_| {
                 Err(Refusal::new(

@@ -311,6 +311,7 @@ pub fn batch_at(times_ms: &[i64]) -> Bytes {
 pub fn produce(topic: TopicId, partition: u32, batches: Bytes) -> ProduceRequest {
     let partition = PartitionIndex(partition);
     ProduceRequest {
+        wants_stage_times: false,
         partitions: vec![ProducePartition { topic, partition, expected_end_offset: None, batches }],
     }
 }

@@ -12,7 +12,7 @@ use corrente_protocol::api::{
     AddPartitionsRequest, AlterTopicRequest, CreateTopicRequest, DeleteBefore, DeleteRecordsPartition,
     DeleteRecordsRequest, DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse,
     ListOffsetsPartition, ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetSpec,
-    ProducePartition, ProduceRequest,
+    ProducePartition, ProduceRequest, StageTimes,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
@@ -72,6 +72,8 @@ pub enum CallRequest {
         durability: Durability,
         /// Append only if the log ends here.
         expected_end_offset: Option<Offset>,
+        /// Have the broker say where the time went.
+        wants_stage_times: bool,
     },
 }
 
@@ -114,6 +116,8 @@ pub struct Produced {
     pub append_time_ms: Option<i64>,
     /// What the broker says was reached before it answered.
     pub durability: Durability,
+    /// Where the broker says the time went, if it was asked to.
+    pub stage_times: Option<StageTimes>,
 }
 
 impl CallRequest {
@@ -441,14 +445,22 @@ fn send(
                 vec![DeleteRecordsPartition { topic: topic_id, partition: *partition, before: *before }];
             hub.send(now, connection, &DeleteRecordsRequest { partitions }, none, timeout, owner)
         }
-        CallRequest::Produce { partition, batches, durability, expected_end_offset, .. } => {
+        CallRequest::Produce {
+            partition,
+            batches,
+            durability,
+            expected_end_offset,
+            wants_stage_times,
+            ..
+        } => {
             let partitions = vec![ProducePartition {
                 topic: topic_id,
                 partition: *partition,
                 expected_end_offset: *expected_end_offset,
                 batches: batches.clone(),
             }];
-            hub.send(now, connection, &ProduceRequest { partitions }, *durability, timeout, owner)
+            let request = ProduceRequest { partitions, wants_stage_times: *wants_stage_times };
+            hub.send(now, connection, &request, *durability, timeout, owner)
         }
     }
 }
@@ -511,6 +523,7 @@ fn read_answer(request: &CallRequest, answer: &Answer) -> Result<CallResponse, E
                 end_offset: partition.end_offset,
                 append_time_ms: (partition.log_append_time_ms >= 0).then_some(partition.log_append_time_ms),
                 durability: partition.receipt,
+                stage_times: response.stage_times,
             }))
         }
     }

@@ -444,7 +444,7 @@ impl Producer {
         let timeout = timeout.min(hub.settings.request_timeout);
         let durability = settings.durability;
         let owner = Owner::Produce(ProduceFlight { producer: id, broker, batches: group });
-        let sent = hub.send(now, connection, &ProduceRequest { partitions }, durability, timeout, owner);
+        let sent = hub.send(now, connection, &ProduceRequest::new(partitions), durability, timeout, owner);
         let Err((too_large, owner)) = sent else { return };
         let Owner::Produce(flight) = owner else { unreachable!("the owner comes back as it was given") };
         // Alone it may fit; if it is alone already, it never will.

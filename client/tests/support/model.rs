@@ -144,7 +144,7 @@ impl Model {
                 let partitions = request.partitions.into_iter();
                 let partitions =
                     partitions.map(|partition| self.produce(shard, header.durability, partition));
-                respond(header, &ProduceResponse { partitions: partitions.collect() })
+                respond(header, &ProduceResponse::new(partitions.collect()))
             }
             ApiKey::Fetch => {
                 let request = FetchRequest::decode(version, body).expect("a fetch request");

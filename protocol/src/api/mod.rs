@@ -15,6 +15,7 @@ pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
+pub mod stage_times;
 #[cfg(test)]
 mod testing;
 
@@ -42,6 +43,7 @@ pub use list_offsets::{
 };
 pub use metadata::{MetadataRequest, MetadataResponse, NodeEndpoint, PartitionMetadata, TopicMetadata};
 pub use produce::{ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse};
+pub use stage_times::StageTimes;
 
 use crate::error_code::ErrorCode;
 use crate::wire::{DecodeError, Reader, Writer};

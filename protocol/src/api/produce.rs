@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{ApiKey, Message, Request, put_message, read_error, read_message};
+use super::{ApiKey, Message, Request, StageTimes, put_message, read_error, read_message};
 use crate::error_code::ErrorCode;
 use crate::frame::Durability;
 use crate::ids::{Offset, PartitionIndex, TopicId};
@@ -11,11 +11,19 @@ use crate::wire::{DecodeError, Reader, TaggedWriter, Writer};
 /// Tag of [`ProducePartition::expected_end_offset`].
 const TAG_EXPECTED_END_OFFSET: u16 = 0;
 
+/// Tag of [`ProduceRequest::wants_stage_times`], which has no value.
+const TAG_WANTS_STAGE_TIMES: u16 = 0;
+
+/// Tag of [`ProduceResponse::stage_times`].
+const TAG_STAGE_TIMES: u16 = 0;
+
 /// Record batches for some partitions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProduceRequest {
     /// Each succeeds or fails by itself. A partition that stands here twice is appended to in this order.
     pub partitions: Vec<ProducePartition>,
+    /// The answer is to say where its time went.
+    pub wants_stage_times: bool,
 }
 
 /// Record batches for one partition.
@@ -36,6 +44,8 @@ pub struct ProducePartition {
 pub struct ProduceResponse {
     /// One for each in the request.
     pub partitions: Vec<ProducePartitionResponse>,
+    /// Where the time went, if that was asked for and anything was appended.
+    pub stage_times: Option<StageTimes>,
 }
 
 /// What became of one partition's batches.
@@ -66,16 +76,38 @@ impl Request for ProduceRequest {
     type Response = ProduceResponse;
 }
 
+impl ProduceRequest {
+    /// Of these, without stage times.
+    pub fn new(partitions: Vec<ProducePartition>) -> ProduceRequest {
+        ProduceRequest { partitions, wants_stage_times: false }
+    }
+}
+
+impl ProduceResponse {
+    /// Of these, without stage times.
+    pub fn new(partitions: Vec<ProducePartitionResponse>) -> ProduceResponse {
+        ProduceResponse { partitions, stage_times: None }
+    }
+}
+
 impl Message for ProduceRequest {
     fn encode(&self, _version: u16, writer: &mut Writer) {
         writer.put_list(&self.partitions, |w, partition| partition.encode(w));
-        writer.put_no_tags();
+        let mut tags = TaggedWriter::new();
+        if self.wants_stage_times {
+            tags.field(TAG_WANTS_STAGE_TIMES, |_| {});
+        }
+        tags.finish(writer);
     }
 
     fn read(_version: u16, reader: &mut Reader) -> Result<ProduceRequest, DecodeError> {
         let partitions = reader.list(ProducePartition::LEN_MIN, ProducePartition::read)?;
-        reader.tagged(|_, _| Ok(false))?;
-        Ok(ProduceRequest { partitions })
+        let mut wants_stage_times = false;
+        reader.tagged(|tag, _| {
+            wants_stage_times |= tag == TAG_WANTS_STAGE_TIMES;
+            Ok(tag == TAG_WANTS_STAGE_TIMES)
+        })?;
+        Ok(ProduceRequest { partitions, wants_stage_times })
     }
 }
 
@@ -113,13 +145,23 @@ impl ProducePartition {
 impl Message for ProduceResponse {
     fn encode(&self, _version: u16, writer: &mut Writer) {
         writer.put_list(&self.partitions, |w, partition| partition.encode(w));
-        writer.put_no_tags();
+        let mut tags = TaggedWriter::new();
+        if let Some(stage_times) = &self.stage_times {
+            tags.field(TAG_STAGE_TIMES, |w| stage_times.encode(w));
+        }
+        tags.finish(writer);
     }
 
     fn read(_version: u16, reader: &mut Reader) -> Result<ProduceResponse, DecodeError> {
         let partitions = reader.list(ProducePartitionResponse::LEN_MIN, ProducePartitionResponse::read)?;
-        reader.tagged(|_, _| Ok(false))?;
-        Ok(ProduceResponse { partitions })
+        let mut stage_times = None;
+        reader.tagged(|tag, value| {
+            if tag == TAG_STAGE_TIMES {
+                stage_times = Some(StageTimes::read(value)?);
+            }
+            Ok(tag == TAG_STAGE_TIMES)
+        })?;
+        Ok(ProduceResponse { partitions, stage_times })
     }
 }
 
@@ -164,7 +206,9 @@ mod tests {
     use super::super::testing::{any_error, any_message, any_payload, any_topic, assert_survives};
     use super::*;
     use proptest::collection::vec;
+    use proptest::option;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     prop_compose! {
         fn any_partition()(topic in any_topic(), partition: u32, end: Option<u64>, batches in any_payload())
@@ -198,7 +242,7 @@ mod tests {
             batches: batches.clone(),
         };
         let mut writer = Writer::new();
-        ProduceRequest { partitions: vec![partition] }.encode(0, &mut writer);
+        ProduceRequest::new(vec![partition]).encode(0, &mut writer);
         let chunks = writer.finish();
         assert_eq!(chunks[1].as_ptr(), batches.as_ptr(), "written without a copy");
         let body = Bytes::from(chunks.concat());
@@ -208,13 +252,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn request_survives(partitions in vec(any_partition(), 0..4)) {
-            assert_survives(&ProduceRequest { partitions });
+        fn request_survives(partitions in vec(any_partition(), 0..4), wants_stage_times: bool) {
+            assert_survives(&ProduceRequest { partitions, wants_stage_times });
         }
 
         #[test]
-        fn response_survives(partitions in vec(any_partition_response(), 0..4)) {
-            assert_survives(&ProduceResponse { partitions });
+        fn response_survives(partitions in vec(any_partition_response(), 0..4),
+            stages in option::of(any::<[u64; 4]>()))
+        {
+            let stage_times = stages.map(|stages| {
+                let [queue, disk, replication, send] = stages.map(Duration::from_nanos);
+                StageTimes { queue, disk, replication, send }
+            });
+            assert_survives(&ProduceResponse { partitions, stage_times });
         }
     }
 }

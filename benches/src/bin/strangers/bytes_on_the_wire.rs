@@ -38,6 +38,7 @@ pub fn frame_of<R: Request>(request: &R, correlation_id: u64) -> Bytes {
 pub fn produce(topic: TopicId, partition: u32, batches: Bytes) -> ProduceRequest {
     let partition = PartitionIndex(partition);
     ProduceRequest {
+        wants_stage_times: false,
         partitions: vec![ProducePartition { topic, partition, expected_end_offset: None, batches }],
     }
 }

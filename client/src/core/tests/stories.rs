@@ -56,6 +56,7 @@ fn produce_call() -> CallRequest {
         batches: builder.build(),
         durability: Durability::IsrFlushed,
         expected_end_offset: None,
+        wants_stage_times: false,
     }
 }
 
