@@ -137,6 +137,9 @@ impl Connection {
     /// The clock of a peer that owes the rest starts anew with each piece, not with each byte: a trickle
     /// holds memory as well as silence does.
     pub async fn fill(&self, reading: &mut Reading, len: usize, whole: Whole) -> Result<bool, ReadError> {
+        if reading.buffer.len() >= len {
+            return Ok(true);
+        }
         let mut piece = (now(), reading.buffer.len());
         while reading.buffer.len() < len {
             let owes_rest = whole == Whole::Always || !reading.buffer.is_empty();
