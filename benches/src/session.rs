@@ -20,6 +20,7 @@ pub struct Session {
     rounds: usize,
     floors: Figures,
     runs: BTreeMap<String, Figures>,
+    idle: Figures,
     warnings: BTreeSet<String>,
 }
 
@@ -57,6 +58,36 @@ struct Broker {
     cpu_s: f64,
     rss_bytes: f64,
 }
+
+/// What the kernel says of a broker with and without partitions that nobody uses.
+#[derive(Deserialize)]
+struct IdleReport {
+    partitions: f64,
+    without: Held,
+    with: Held,
+}
+
+#[derive(Deserialize)]
+struct Held {
+    rss_kib: f64,
+    files: f64,
+}
+
+/// One figure of two runs of ours.
+struct Pair {
+    figure: &'static str,
+    run: &'static str,
+    beside: &'static str,
+}
+
+const PAIRS: [Pair; 6] = [
+    Pair { figure: "latency p99", run: "produce-beside-catch-up", beside: "produce-alone" },
+    Pair { figure: "latency p99", run: "partitions-100", beside: "partitions-1" },
+    Pair { figure: "latency p99", run: "partitions-1000", beside: "partitions-1" },
+    Pair { figure: "latency p99", run: "partitions-10000", beside: "partitions-1" },
+    Pair { figure: "broker CPU per record", run: "shards-2", beside: "shards-1" },
+    Pair { figure: "payload", run: "ingest-1kib-kafka", beside: "ingest-1kib" },
+];
 
 /// A figure of ours and what bounds it: the sum of floors for a latency, one floor for a rate.
 struct Bound {
@@ -120,7 +151,7 @@ impl Session {
     pub fn read(directory: &Path) -> Result<Session> {
         let rounds = entries(directory, |name| name.starts_with("round-"))?;
         ensure!(!rounds.is_empty(), "no round-N below {}", directory.display());
-        let (mut machine, mut floors) = (None, Figures::default());
+        let (mut machine, mut floors, mut idle) = (None, Figures::default(), Figures::default());
         let (mut runs, mut warnings) = (BTreeMap::<String, Figures>::new(), BTreeSet::new());
         for file in rounds.iter().map(|round| entries(round, |name| name.ends_with(".json"))) {
             for file in file? {
@@ -131,6 +162,9 @@ impl Session {
                     let floor: FloorReport = serde_json::from_slice(&json).with_context(unreadable)?;
                     floors.merge(&floor.figures);
                     machine = Some(floor.machine);
+                } else if name == "idle" {
+                    let report: IdleReport = serde_json::from_slice(&json).with_context(unreadable)?;
+                    report.add_to(&mut idle);
                 } else {
                     let run: RunReport = serde_json::from_slice(&json).with_context(unreadable)?;
                     run.add_to(runs.entry(name.clone()).or_default());
@@ -144,7 +178,7 @@ impl Session {
             }
         }
         let machine = machine.with_context(|| format!("no floor.json below {}", directory.display()))?;
-        Ok(Session { machine, rounds: rounds.len(), floors, runs, warnings })
+        Ok(Session { machine, rounds: rounds.len(), floors, runs, idle, warnings })
     }
 
     fn table_of_runs(&self, out: &mut String) -> fmt::Result {
@@ -181,6 +215,20 @@ impl Session {
         Ok(())
     }
 
+    fn table_of_pairs(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "| figure | of | median | beside | median | ratio |")?;
+        writeln!(out, "|---|---|---|---|---|---|")?;
+        for Pair { figure, run, beside } in PAIRS {
+            let of = |run| self.runs.get(run).and_then(|figures: &Figures| figures.get(figure));
+            let (Some(ours), Some(other)) = (of(run), of(beside)) else { continue };
+            let (Some(value), Some(bound)) = (ours.median(), other.median()) else { continue };
+            let [value, bound, ratio] = [value, bound, value / bound].map(three_digits);
+            let unit = &ours.unit;
+            writeln!(out, "| {figure} | {run} | {value} {unit} | {beside} | {bound} {unit} | {ratio} |")?;
+        }
+        Ok(())
+    }
+
     /// The sum of the floors' medians, in `unit`; rates come in MB/s or GB/s.
     fn floor_of(&self, floors: &[&str], unit: &str) -> Option<f64> {
         let in_unit = |name: &&str| {
@@ -193,6 +241,18 @@ impl Session {
             figure.median().map(|median| median * factor)
         };
         floors.iter().map(in_unit).sum()
+    }
+}
+
+impl IdleReport {
+    fn add_to(&self, figures: &mut Figures) {
+        let each = (self.with.rss_kib - self.without.rss_kib) / self.partitions;
+        figures.add("memory of an idle partition", "KiB", each);
+        figures.add(
+            "open files of an idle partition",
+            "",
+            (self.with.files - self.without.files) / self.partitions,
+        );
     }
 }
 
@@ -235,6 +295,11 @@ impl fmt::Display for Session {
         self.table_of_runs(&mut tables)?;
         tables.push('\n');
         self.table_of_bounds(&mut tables)?;
+        tables.push('\n');
+        self.table_of_pairs(&mut tables)?;
+        for (name, figure) in self.idle.iter() {
+            writeln!(tables, "\n{name}: {figure}")?;
+        }
         writeln!(f, "{tables}\n| floor | |\n|---|---|")?;
         for (name, figure) in self.floors.iter() {
             writeln!(f, "| {name} | {figure} |")?;
@@ -287,12 +352,19 @@ mod tests {
             fs::write(round.join("floor.json"), FLOOR).expect("a file");
             fs::write(round.join("produce-256b-depth-1.json"), run(1e6, p50, "")).expect("a file");
             fs::write(round.join("consume-tail.json"), run(5e8, "null", "\"late\"")).expect("a file");
+            fs::write(round.join("shards-1.json"), run(1e6, "80.0", "")).expect("a file");
+            fs::write(round.join("shards-2.json"), run(2e6, "80.0", "")).expect("a file");
+            let idle = r#"{ "partitions": 100, "without": { "rss_kib": 1000, "files": 20 },
+                            "with": { "rss_kib": 1400, "files": 20 } }"#;
+            fs::write(round.join("idle.json"), idle).expect("a file");
         }
         let session = Session::read(directory.path()).expect("a session").to_string();
         for line in [
             "| produce-256b-depth-1, latency p50 | 80.0 us \
              | tcp_ping_pong_256_b.p50 + disk_durable_write_4_kib.p50 | 40.0 us | 2.00 |",
             "| consume-tail, payload | 500 MB/s | tcp_stream | 2000 MB/s | 0.25 |",
+            "| broker CPU per record | shards-2 | 100000 us | shards-1 | 100000 us | 1.00 |",
+            "memory of an idle partition: 4.00 (4.00..4.00) KiB",
             "Warning: consume-tail: late",
         ] {
             assert!(session.contains(line), "{line} is missing in:\n{session}");

@@ -49,6 +49,8 @@ mod shard;
 mod storage;
 mod tail_ring;
 mod timestamps;
+#[doc(hidden)]
+pub mod trial;
 mod upkeep;
 mod window;
 mod writer;
