@@ -254,6 +254,41 @@ fn kafkas_protocol_is_driven_alike() {
 }
 
 #[test]
+fn what_was_acknowledged_is_read_back() {
+    let home = scratch();
+    let broker = Broker::start_with(
+        home.path(),
+        &["--listen", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--shards", "2"],
+    );
+    let kafka = broker.kafka.clone().expect("it listens for Kafka's clients");
+    let verified = |arguments: &str| -> Value {
+        let mut command = common::corrente(["bench"]);
+        command.args(arguments.split(' ')).args(["--verify", "--warmup", "100ms", "-o", "json"]);
+        let report: Value = serde_json::from_slice(&common::succeed(&mut command).stdout).unwrap();
+        report["verification"].clone()
+    };
+    let sound = |batches: u64| {
+        serde_json::json!({
+            "batches": batches, "lost": 0, "duplicated": 0, "out_of_order": 0, "altered": 0, "incomplete": null
+        })
+    };
+    let topic = "--topic t --partitions 3 --rate 2000 --batch-records 10 --slip-max 100%";
+    // The warm-up's 20 batches are verified too.
+    let native = format!("--brokers {} {topic}", broker.address);
+    assert_eq!(verified(&format!("produce --records 1000 --connections 2 {native}")), sound(120));
+    // What an earlier run left is none of this one's.
+    assert_eq!(verified(&format!("e2e --records 1000 --compression lz4 {native}")), sound(120));
+    let keys = "--keys 100 --key-size 8 --durability received";
+    assert_eq!(verified(&format!("produce --records 1000 {keys} {native}")), sound(120));
+    let kafka = format!("--protocol kafka --brokers {kafka} {topic}");
+    assert_eq!(verified(&format!("produce --records 1000 --connections 2 {kafka}")), sound(120));
+
+    let table = broker.output("bench produce --records 10 --closed-loop --warmup 0s --verify".split(' '));
+    let table = String::from_utf8_lossy(&table);
+    assert!(table.contains("10 acknowledged batches, 0 lost, 0 duplicated, 0 out of order"), "{table}");
+}
+
+#[test]
 fn runs_are_shown_on_a_page_that_needs_nothing_else() {
     let home = scratch();
     let broker = Broker::start(home.path());

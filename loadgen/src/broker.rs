@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use corrente_client::{Client, Consumer, Durability, ErrorKind, NewTopic, StartOffset};
+use corrente_client::{Client, Consumer, Durability, ErrorKind, NewTopic, Offset, StartOffset};
 
 use crate::kafka;
 use crate::plan::{Begin, Plan, Protocol};
+use crate::verify::Digest;
 
 /// A worker's own connections to the topic of a plan.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Arrival {
     pub records: u64,
     /// Bytes of their keys and values.
     pub bytes: u64,
+    /// What they hold, where the reader was to take it.
+    pub digest: Option<u64>,
 }
 
 impl Broker {
@@ -101,9 +104,23 @@ impl Broker {
                 };
                 let builder = client.consumer().topic(&topic).from(from);
                 let builder = if until_end { builder.until_end() } else { builder };
-                Ok(Reader::Native(builder.build().await?))
+                Ok(Reader::Native { consumer: builder.build().await?, digests: false })
             }
             Broker::Kafka(client) => Ok(Reader::Kafka(kafka::Reader::start(client, from, until_end).await?)),
+        }
+    }
+
+    /// Begins to read one partition, from an offset to where it ends now, and takes digests.
+    pub async fn read_back(self, partition: u32, from: u64) -> Result<Reader> {
+        match self {
+            Broker::Native { client, topic, .. } => {
+                let builder = client.consumer().topic(&topic).partitions([partition]);
+                let consumer = builder.from(StartOffset::At(Offset(from))).until_end().build().await?;
+                Ok(Reader::Native { consumer, digests: true })
+            }
+            Broker::Kafka(client) => {
+                Ok(Reader::Kafka(kafka::Reader::read_back(client, partition, from).await?))
+            }
         }
     }
 }
@@ -112,7 +129,12 @@ impl Broker {
 #[derive(Debug)]
 pub enum Reader {
     /// Through the SDK.
-    Native(Consumer),
+    Native {
+        /// Its consumer.
+        consumer: Consumer,
+        /// Whether arrivals carry a digest.
+        digests: bool,
+    },
     /// In Kafka's protocol.
     Kafka(kafka::Reader),
 }
@@ -121,13 +143,16 @@ impl Reader {
     /// The next batch of any partition; nothing once all ends are reached. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Arrival>> {
         match self {
-            Reader::Native(consumer) => Ok(consumer.next_batch().await?.map(|batch| arrival(&batch))),
+            Reader::Native { consumer, digests } => {
+                let batch = consumer.next_batch().await?;
+                Ok(batch.map(|batch| arrival(&batch, *digests)))
+            }
             Reader::Kafka(reader) => reader.next().await,
         }
     }
 }
 
-fn arrival(batch: &corrente_client::Batch) -> Arrival {
+fn arrival(batch: &corrente_client::Batch, digests: bool) -> Arrival {
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len) as u64;
     let records = &batch.records;
     Arrival {
@@ -136,5 +161,6 @@ fn arrival(batch: &corrente_client::Batch) -> Arrival {
         end_offset: records[records.len() - 1].offset.0 + 1,
         records: records.len() as u64,
         bytes: records.iter().map(|record| length(&record.key) + length(&record.value)).sum(),
+        digest: digests.then(|| Digest::of(records)),
     }
 }

@@ -94,11 +94,9 @@ fn usable<'r>(runs: &'r [Report], side: &str, remarks: &mut BTreeSet<String>) ->
     for (index, run) in runs.iter().enumerate() {
         let number = index + 1;
         remarks.extend(run.warnings.iter().map(|warning| format!("run {number} of {side}: {warning}")));
-        match run.invalid.first() {
+        let failed = (run.errors > 0).then(|| format!("{} records failed", run.errors));
+        match run.invalid.first().cloned().or(failed).or_else(|| run.fault()) {
             Some(reason) => drop(remarks.insert(format!("run {number} of {side} is left out: {reason}"))),
-            None if run.errors > 0 => {
-                remarks.insert(format!("run {number} of {side} is left out: {} records failed", run.errors));
-            }
             None => usable.push(run),
         }
     }

@@ -117,9 +117,9 @@ impl Client {
         Ok(offsets)
     }
 
-    fn leader(&self, index: i32) -> Result<&Connection> {
+    fn leader(&self, index: i32) -> Result<&Arc<Connection>> {
         let leader = usize::try_from(index).ok().and_then(|index| self.leaders.get(index));
-        Ok(leader.with_context(|| format!("{} has no partition {index}", self.topic))?)
+        leader.with_context(|| format!("{} has no partition {index}", self.topic))
     }
 }
 

@@ -33,6 +33,7 @@ mod tail;
 pub mod timeline;
 mod usage;
 mod verdict;
+pub mod verify;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -44,6 +45,7 @@ use plan::{Plan, Work};
 use report::Report;
 use timeline::{Seconds, Timeline};
 use usage::Meter;
+use verify::Outcomes;
 
 /// What a run found.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ struct Watch {
     meter: Meter,
     timeline: Timeline,
     live: Arc<Live>,
+    /// What there is to verify after the run.
+    outcomes: Option<Arc<Outcomes>>,
 }
 
 /// Runs a plan on the calling thread and, where the plan names several CPUs, on threads of its own.
@@ -72,18 +76,22 @@ pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Outcome> {
     cpus::pin_this_thread(&plan.cpus)?;
     // Threads started from here on inherit the CPUs.
     let (timeline, keeper) = Timeline::start(live)?;
-    let mut watch = Watch { meter: Meter::new(plan), timeline, live: Arc::clone(live) };
-    let recorder = runtime(plan)?.block_on(async {
+    let mut watch = Watch { meter: Meter::new(plan), timeline, live: Arc::clone(live), outcomes: None };
+    let runtime = runtime(plan)?;
+    let recorder = runtime.block_on(async {
         match &plan.work {
             Work::Produce(work) => produce::produce(plan, work, &mut watch).await,
             Work::Consume(work) => consume::consume(plan, work, &mut watch).await,
         }
     })?;
-    let Watch { meter, timeline, .. } = watch;
+    let Watch { meter, timeline, outcomes, .. } = watch;
     drop(timeline);
     let seconds = keeper.finish()?;
     let measured_from = SystemTime::now() - recorder.measured();
-    let report = Report::new(plan, &recorder, &seconds, meter.usages());
+    let mut report = Report::new(plan, &recorder, &seconds, meter.usages());
+    if let Some(outcomes) = outcomes {
+        report.verification = Some(runtime.block_on(verify::verify(plan, &outcomes))?);
+    }
     Ok(Outcome { report, seconds, measured_from })
 }
 

@@ -45,6 +45,9 @@ pub fn judge(report: &Report, rate: u64, objectives: &[Objective]) -> Probe {
     if report.errors > 0 {
         return Probe::Fails(format!("{} records failed", report.errors));
     }
+    if let Some(fault) = report.fault() {
+        return Probe::Fails(fault);
+    }
     for objective in objectives {
         let Objective { metric, us_max } = objective;
         match metric.of(report) {

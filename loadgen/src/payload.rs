@@ -26,6 +26,17 @@ pub struct Payload {
     seed: u64,
 }
 
+/// Where a batch stands among the prepared ones, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Its partition.
+    pub partition: usize,
+    /// Which ring.
+    pub ring: usize,
+    /// And where in it.
+    pub position: usize,
+}
+
 /// Enough different batches that no cache on the way holds them all by chance.
 const BATCHES_MAX: usize = 64;
 /// The bound on memory that shortens the rings.
@@ -60,15 +71,31 @@ impl Payload {
     /// The batch with this number in an endless row of them, and where it goes: to the partition its keys choose, or to
     /// the partitions in turn.
     pub fn batch(&self, index: u64) -> (u32, Bytes) {
+        let Place { partition, ring, position } = self.place(index);
+        (u32::try_from(partition).expect("one of them"), self.rings[ring][position].clone())
+    }
+
+    /// Where that batch is taken from.
+    pub fn place(&self, index: u64) -> Place {
         let (partition, ring) = match &self.population {
             Some(population) => {
                 let drawn = Rng::with_seed(self.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).f64();
                 let partition = population.partition_at(drawn);
-                (partition, &self.rings[partition])
+                (partition, partition)
             }
-            None => (modulo(index, self.partitions as usize), &self.rings[0]),
+            None => (modulo(index, self.partitions as usize), 0),
         };
-        (u32::try_from(partition).expect("one of them"), ring[modulo(index, ring.len())].clone())
+        Place { partition, ring, position: modulo(index, self.rings[ring].len()) }
+    }
+
+    /// All prepared batches.
+    pub fn rings(&self) -> &[Vec<Bytes>] {
+        &self.rings
+    }
+
+    /// Partitions of the topic it was made for.
+    pub fn partitions(&self) -> u32 {
+        self.partitions
     }
 }
 

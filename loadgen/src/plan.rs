@@ -69,6 +69,9 @@ pub struct ProducePlan {
     /// What an acknowledgement promises.
     #[serde(with = "text")]
     pub durability: Durability,
+    /// Whether what was acknowledged is read back after the run.
+    #[serde(default)]
+    pub verify: bool,
 }
 
 /// When batches are sent.
@@ -420,6 +423,7 @@ pub(crate) mod tests {
                 in_flight_max: 64,
                 connections: 2,
                 durability: Durability::IsrFlushed,
+                verify: false,
             }),
             cpus: vec![],
             broker_pid: None,

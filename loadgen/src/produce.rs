@@ -15,6 +15,7 @@ use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan};
 use crate::recorder::Recorder;
 use crate::schedule::{Curve, Schedule};
 use crate::tail::Ledger;
+use crate::verify::Outcomes;
 
 /// Runs the plan on a schedule that starts when everything is connected and prepared.
 pub async fn produce(plan: &Plan, work: &ProducePlan, watch: &mut Watch) -> Result<Recorder> {
@@ -54,9 +55,10 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends everything. The meter reads the processes when the warm-up is over and when the last answer is in; each
-    /// ledger is told what was acknowledged.
+    /// ledger is told what was acknowledged. Where the plan verifies, the watch is left what became of each batch.
     pub async fn send(self, start: Instant, ledgers: &[Arc<Ledger>], watch: &mut Watch) -> Result<Recorder> {
         let work = self.work;
+        watch.outcomes = work.verify.then(|| Arc::new(Outcomes::new(&self.payload, work.connections)));
         let mut workers = Vec::new();
         for (worker, broker) in self.brokers.into_iter().enumerate() {
             // Where records are read, the reader's figures are the run's, and what is shown meanwhile.
@@ -70,6 +72,7 @@ impl<'a> Sender<'a> {
                 payload: Arc::clone(&self.payload),
                 share: share(self.plan, work, start, worker),
                 ledgers: ledgers.to_vec(),
+                outcomes: watch.outcomes.clone(),
             };
             workers.push(tokio::spawn(worker.run(recorder, live)));
         }
@@ -105,6 +108,7 @@ pub async fn fill(broker: Broker, fill: &Fill, live: &Arc<Live>) -> Result<()> {
             batch_bytes: fill.shape.batch_bytes(),
         },
         ledgers: Vec::new(),
+        outcomes: None,
     };
     let recorder = worker.run(Recorder::new(Duration::ZERO), Arc::clone(live)).await?;
     match recorder.first_errors().first() {
@@ -120,15 +124,20 @@ struct Worker {
     payload: Arc<Payload>,
     share: Share,
     ledgers: Vec<Arc<Ledger>>,
+    outcomes: Option<Arc<Outcomes>>,
 }
 
 impl Worker {
     async fn run(self, mut recorder: Recorder, live: Arc<Live>) -> Result<Recorder> {
-        let Worker { broker, durability, payload, share, ledgers } = self;
-        let (broker, payload, ledgers) = (&broker, &payload, &ledgers);
+        let Worker { broker, durability, payload, share, ledgers, outcomes } = self;
+        let (broker, payload, ledgers, outcomes) = (&broker, &payload, &ledgers, &outcomes);
         let send = |index: u64, due: Duration| async move {
             let (partition, batch) = payload.batch(index);
-            let (base, end) = broker.produce(partition, batch, durability).await?;
+            let answer = broker.produce(partition, batch, durability).await;
+            if let Some(outcomes) = outcomes {
+                outcomes.answered(partition, index, answer.as_ref().ok());
+            }
+            let (base, end) = answer?;
             ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
             Ok::<(), anyhow::Error>(())
         };

@@ -11,6 +11,7 @@ use crate::plan::{Mode, Operation, Plan};
 use crate::recorder::Recorder;
 use crate::timeline::{Interval, Seconds};
 use crate::verdict;
+use crate::verify::Verification;
 
 /// The result of a run. Counts leave out the warm-up, except for `errors`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ pub struct Report {
     pub broker: Option<Broker>,
     /// CPU seconds of the generator in the measured time.
     pub generator_cpu_s: Option<f64>,
+    /// Whether what was acknowledged is there; null where the plan does not verify.
+    #[serde(default)]
+    pub verification: Option<Verification>,
     /// The machine the generator ran on.
     pub machine: Machine,
     /// The first few error texts.
@@ -164,6 +168,7 @@ impl Report {
             timeline: seconds.iter().map(|second| Second::of(&second)).collect(),
             broker: usages.broker.map(|usage| Broker::between(usage, recorder.bytes())),
             generator_cpu_s: usages.generator.map(|(before, after)| after.cpu_s - before.cpu_s),
+            verification: None,
             machine: Machine::describe(),
             first_errors: recorder.first_errors().to_vec(),
             plan: plan.clone(),
@@ -175,6 +180,11 @@ impl Report {
     /// Whether its figures are to be believed.
     pub fn is_valid(&self) -> bool {
         self.invalid.is_empty()
+    }
+
+    /// What is wrong with what was acknowledged, if anything is.
+    pub fn fault(&self) -> Option<String> {
+        self.verification.as_ref().and_then(Verification::fault)
     }
 
     /// One JSON object on several lines.

@@ -40,6 +40,9 @@ fn rows(report: &Report) -> Vec<(String, String)> {
     if let Some(cpu_s) = report.generator_cpu_s {
         row("generator cpu", format!("{cpu_s:.2} s"));
     }
+    if let Some(verification) = &report.verification {
+        row("verified", verification.to_string());
+    }
     if report.mode == Mode::ClosedLoop && report.operation == Operation::Produce {
         row("note", "closed loop: these latencies leave out what a schedule would have shown".to_owned());
     }

@@ -67,7 +67,7 @@ impl Ledger {
 
     /// A batch was read then.
     fn read(&self, arrival: &Arrival, at: Duration) {
-        let &Arrival { partition, base_offset, end_offset, records, bytes } = arrival;
+        let &Arrival { partition, base_offset, end_offset, records, bytes, .. } = arrival;
         let State { partitions, recorder, .. } = &mut *self.lock();
         let half = &mut partitions[partition as usize];
         if let Some(expected) = half.read_end.filter(|expected| *expected != base_offset) {
@@ -176,7 +176,14 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn arrival(partition: u32, base_offset: u64) -> Arrival {
-        Arrival { partition, base_offset, end_offset: base_offset + 10, records: 10, bytes: 100 }
+        Arrival {
+            partition,
+            base_offset,
+            end_offset: base_offset + 10,
+            records: 10,
+            bytes: 100,
+            digest: None,
+        }
     }
 
     fn ledger(partitions: u32) -> Ledger {

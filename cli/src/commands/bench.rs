@@ -57,6 +57,9 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<ExitCode> {
     for error in &report.first_errors {
         eprintln!("failed: {}", crate::output::one_line(error));
     }
+    if let Some(fault) = report.fault() {
+        anyhow::bail!(fault);
+    }
     if report.errors > 0 {
         anyhow::bail!("{} records failed", report.errors);
     }

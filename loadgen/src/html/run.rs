@@ -4,6 +4,7 @@ use super::markup::Element;
 use super::{settings, svg, table, timeline, units};
 use crate::plan::{Mode, Operation, Pace, Rate};
 use crate::report::{Latency, Report};
+use crate::verify::Verification;
 
 /// A run with its place among those of its page.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl<'a> Run<'a> {
         let closed = self.hides_stalls().then(|| notice("doubt", "Closed loop", &[CLOSED_LOOP]));
         let warnings = &self.report.warnings;
         let mut parts = vec![notice_of_verdict(self.report)];
+        parts.extend(self.report.verification.as_ref().map(notice_of_verification));
         parts.extend((!warnings.is_empty()).then(|| notice("doubt", "Warning", warnings)));
         parts.extend(closed);
         parts.push(tiles(self.report));
@@ -134,6 +136,13 @@ fn notice_of_verdict(report: &Report) -> Element {
         _ => "Nothing speaks against these figures.".to_owned(),
     };
     notice("good", "Valid", &[why])
+}
+
+fn notice_of_verification(verification: &Verification) -> Element {
+    match verification.fault() {
+        Some(_) => notice("bad", "Verification failed", &[verification]),
+        None => notice("good", "Verified", &[verification]),
+    }
 }
 
 fn notice(class: &'static str, title: &str, sentences: &[impl std::fmt::Display]) -> Element {
@@ -240,6 +249,16 @@ pub(crate) mod tests {
             text.contains("the generator ran late") && text.contains("the broker did not keep up"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_was_verified_stands_beside_it() {
+        let mut report = example();
+        report.verification = Some(Verification { batches: 9, ..Verification::default() });
+        assert!(summary(&report).contains("<strong>Verified</strong>"), "{}", summary(&report));
+        report.verification = Some(Verification { batches: 9, lost: 2, ..Verification::default() });
+        let text = summary(&report);
+        assert!(text.contains("<strong>Verification failed</strong>") && text.contains("2 lost"), "{text}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::{Client, NONE};
 use crate::broker::Arrival;
 use crate::plan::Begin;
+use crate::verify::Digest;
 
 /// As consumers do by default.
 const WAIT_MS_MAX: i32 = 500;
@@ -38,6 +39,8 @@ struct Part {
     leader: Arc<Connection>,
     topic: String,
     positions: Vec<Position>,
+    /// Whether arrivals carry a digest.
+    digests: bool,
 }
 
 /// Where one partition is read next, and where reading ends, if it does.
@@ -52,19 +55,34 @@ impl Reader {
     pub async fn start(client: Client, from: Begin, until_end: bool) -> Result<Reader> {
         let begin = client.offsets(if from == Begin::Earliest { EARLIEST } else { LATEST }).await?;
         let ends = if until_end { Some(client.offsets(LATEST).await?) } else { None };
+        let position = |(index, next): (usize, i64)| {
+            let end = ends.as_ref().map(|ends| ends[index]);
+            Position { index: i32::try_from(index).expect("Kafka counts partitions in 32 bits"), next, end }
+        };
+        let positions = begin.into_iter().enumerate().map(position).collect();
+        Reader::read(client, positions, false)
+    }
+
+    /// Begins to read one partition, from an offset to where it ends now, and takes digests.
+    pub async fn read_back(client: Client, partition: u32, from: u64) -> Result<Reader> {
+        let ends = client.offsets(LATEST).await?;
+        let end = ends.get(partition as usize).copied();
+        let end = Some(end.with_context(|| format!("there is no partition {partition}"))?);
+        let position = Position { index: i32::try_from(partition)?, next: i64::try_from(from)?, end };
+        Reader::read(client, vec![position], true)
+    }
+
+    fn read(client: Client, positions: Vec<Position>, digests: bool) -> Result<Reader> {
         let mut parts: Vec<Part> = Vec::new();
-        for (index, leader) in client.leaders.iter().enumerate() {
-            let position = Position {
-                index: i32::try_from(index)?,
-                next: begin[index],
-                end: ends.as_ref().map(|ends| ends[index]),
-            };
+        for position in positions {
+            let leader = client.leader(position.index)?;
             match parts.iter_mut().find(|part| Arc::ptr_eq(&part.leader, leader)) {
                 Some(part) => part.positions.push(position),
                 None => parts.push(Part {
                     leader: Arc::clone(leader),
                     topic: client.topic.clone(),
                     positions: vec![position],
+                    digests,
                 }),
             }
         }
@@ -128,14 +146,20 @@ impl Part {
             let position = self.positions.iter_mut().find(|position| position.index == found.index);
             let position =
                 position.with_context(|| format!("partition {} was not asked for", found.index))?;
-            position.take(&self.topic, found, &mut arrivals)?;
+            position.take(&self.topic, found, self.digests, &mut arrivals)?;
         }
         Ok(arrivals)
     }
 }
 
 impl Position {
-    fn take(&mut self, topic: &str, found: FetchedPartition, arrivals: &mut Vec<Arrival>) -> Result<()> {
+    fn take(
+        &mut self,
+        topic: &str,
+        found: FetchedPartition,
+        digests: bool,
+        arrivals: &mut Vec<Arrival>,
+    ) -> Result<()> {
         if found.error != NONE {
             bail!("reading {topic}-{} from offset {}: Kafka's error {}", self.index, self.next, found.error);
         }
@@ -149,7 +173,7 @@ impl Position {
                 }
                 self.next = end;
                 if !header.attributes.is_control() {
-                    arrivals.push(arrival(self.index, piece.slice(place))?);
+                    arrivals.push(arrival(self.index, piece.slice(place), digests)?);
                 }
             }
         }
@@ -165,14 +189,18 @@ impl Position {
 }
 
 /// Takes a batch apart, as a consumer would.
-fn arrival(partition: i32, batch: Bytes) -> Result<Arrival> {
+fn arrival(partition: i32, batch: Bytes, digests: bool) -> Result<Arrival> {
     let batch = RecordBatch::new(batch)?;
     let (mut records, mut bytes) = (0, 0);
+    let mut digest = digests.then(Digest::default);
     for record in batch.records(RECORDS_BYTES_MAX)? {
         let record = record?;
         let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len) as u64;
         records += 1;
         bytes += length(&record.key) + length(&record.value);
+        if let Some(digest) = &mut digest {
+            digest.add(&record);
+        }
     }
     let header = batch.header();
     Ok(Arrival {
@@ -181,5 +209,6 @@ fn arrival(partition: i32, batch: Bytes) -> Result<Arrival> {
         end_offset: header.end_offset().0,
         records,
         bytes,
+        digest: digest.map(Digest::value),
     })
 }

@@ -70,6 +70,8 @@ struct Row {
     runs: usize,
     invalid: usize,
     errors: u64,
+    /// Runs whose verification failed.
+    unverified: usize,
     /// Medians, least and greatest over the runs that are valid; latencies in microseconds.
     figures: Vec<(Metric, Spread)>,
 }
@@ -90,6 +92,9 @@ pub fn run(global: &Global, args: &MatrixArgs) -> Result<ExitCode> {
             let outcome = runner.run(&cell.plan)?;
             ensure!(!runner.is_interrupted(), "interrupted");
             args.results.keep(&outcome)?;
+            if let Some(fault) = outcome.report.fault() {
+                eprintln!("run {round} of {}: {}: {fault}", matrix.runs, cell.name);
+            }
             reports.push(outcome.report);
         }
     }
@@ -187,12 +192,13 @@ impl Row {
             runs: runs.len(),
             invalid: runs.len() - valid.len(),
             errors: runs.iter().map(|run| run.errors).sum(),
+            unverified: runs.iter().filter(|run| run.fault().is_some()).count(),
             figures: SHOWN.into_iter().filter_map(spread).collect(),
         }
     }
 
     fn is_sound(&self) -> bool {
-        self.invalid == 0 && self.errors == 0
+        self.invalid == 0 && self.errors == 0 && self.unverified == 0
     }
 
     fn cells(&self) -> Vec<String> {

@@ -101,6 +101,10 @@ pub struct Sending {
     /// What an acknowledgement promises: received, leader_flushed, replicated or isr_flushed.
     #[arg(long, value_name = "LEVEL", value_parser = str::parse::<Durability>, default_value = "isr_flushed")]
     pub durability: Durability,
+    /// Read back what was acknowledged once the run is over: a batch that is lost, duplicated, out of order or altered
+    /// ends it with exit code 1.
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// How long a run is if nothing is said.
@@ -156,6 +160,7 @@ impl Sending {
             in_flight_max: OPEN_LOOP_IN_FLIGHT.max(self.connections),
             connections: self.connections,
             durability: self.durability,
+            verify: self.verify,
         }
     }
 }
