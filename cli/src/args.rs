@@ -21,16 +21,25 @@ pub struct Global {
     /// How results are printed.
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Brokers to begin with; any one that answers is enough.
+    /// Brokers to begin with; any one that answers is enough. Default: 127.0.0.1:7400
     #[arg(
         long,
         global = true,
         env = "CORRENTE_BROKERS",
         value_name = "HOST:PORT,...",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:7400"
+        value_delimiter = ','
     )]
     pub brokers: Vec<String>,
+}
+
+impl Global {
+    /// Those given, or the one that a broker on this machine is by default.
+    pub fn brokers_or_default(&self) -> Vec<String> {
+        match &self.brokers[..] {
+            [] => vec!["127.0.0.1:7400".to_owned()],
+            given => given.to_vec(),
+        }
+    }
 }
 
 /// A command without a line here describes itself beside its arguments.

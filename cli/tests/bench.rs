@@ -289,6 +289,45 @@ fn what_was_acknowledged_is_read_back() {
 }
 
 #[test]
+fn a_broker_can_live_for_the_run_alone() {
+    let home = scratch();
+    let run = |arguments: &str| {
+        let mut command = common::corrente(["bench"]);
+        command.args(arguments.split(' ')).args(["--embedded", "--shards", "1", "-o", "json"]);
+        command.env("TMPDIR", home.path());
+        command
+    };
+    let report = |arguments: &str| -> Value {
+        serde_json::from_slice(&common::succeed(&mut run(arguments)).stdout).unwrap()
+    };
+    let is_empty = || std::fs::read_dir(home.path()).unwrap().next().is_none();
+    let produced = report("produce --records 2000 --closed-loop --warmup 0s --verify");
+    assert_eq!((&produced["records"], &produced["verification"]["lost"]), (&2_000.into(), &0.into()));
+    assert_eq!(produced["broker"]["is_embedded"], true);
+    assert!(produced["broker"]["cpu_s"].as_f64().unwrap() >= 0.0 && produced["generator_cpu_s"].is_f64());
+    assert!(is_empty());
+    let consumed = report("consume --records 1000 --protocol kafka");
+    assert_eq!((&consumed["records"], &consumed["errors"]), (&1_000.into(), &0.into()));
+    let search =
+        "max --slo p50=0.001us --precision 100% produce --rate 1 --records 2 --warmup 0s --slip-max 100%";
+    assert_eq!(run(search).output().unwrap().status.code(), Some(1));
+    assert!(is_empty());
+
+    let data = home.path().join("data");
+    let kept =
+        format!("produce --records 10 --warmup 0s --closed-loop --topic t --data-dir {}", data.display());
+    report(&kept);
+    report(&kept);
+    assert!(data.exists());
+    let refusal = refused(run("produce").args(["--brokers", "127.0.0.1:1"]));
+    assert!(refusal.contains("starts a broker of its own"), "{refusal}");
+    let refusal = refused(run("produce").args(["--cpus", "0", "--broker-cpus", "0"]));
+    assert!(refusal.contains("cpu 0 is given to the generator and to the broker"), "{refusal}");
+    let refusal = refused(&mut run("produce --records 0"));
+    assert!(refusal.contains("0 records"), "{refusal}");
+}
+
+#[test]
 fn runs_are_shown_on_a_page_that_needs_nothing_else() {
     let home = scratch();
     let broker = Broker::start(home.path());

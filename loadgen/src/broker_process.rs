@@ -77,6 +77,15 @@ impl BrokerProcess {
     }
 }
 
+/// CPU seconds, user and system, of those threads of this process whose names begin so.
+pub fn cpu_s_of_threads(named: &str) -> Option<f64> {
+    let tasks = fs::read_dir("/proc/self/task").ok()?.flatten();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    let ticks: u64 =
+        stats.filter(|stat| command_name(stat).starts_with(named)).filter_map(|stat| cpu_ticks(&stat)).sum();
+    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// An address is ours when a socket may be bound to it.
 fn is_ours(address: &SocketAddr) -> bool {
     UdpSocket::bind((address.ip(), 0)).is_ok()
@@ -107,6 +116,12 @@ fn socket_owner(inode: u64) -> Option<u32> {
         let mut fds = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
         fds.any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == Path::new(&wanted))).then_some(pid)
     })
+}
+
+/// The second field, in parentheses; may hold parentheses itself.
+fn command_name(stat: &str) -> &str {
+    let name = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
+    name.map_or("", |(name, _)| name)
 }
 
 /// User and system ticks: the 14th and 15th field. The command name before them may hold spaces and parentheses.
@@ -150,9 +165,22 @@ mod tests {
     }
 
     #[test]
+    fn threads_are_told_apart_by_name() {
+        let busy = || {
+            let began = std::time::Instant::now();
+            let used = || cpu_s_of_threads("busy-").unwrap();
+            while used() < 0.05 && began.elapsed().as_secs() < 60 {}
+            (used(), cpu_s_of_threads("idle-").unwrap())
+        };
+        let (used, idle) =
+            std::thread::Builder::new().name("busy-1".to_owned()).spawn(busy).unwrap().join().unwrap();
+        assert!(used >= 0.05 && idle == 0.0, "{used} {idle}");
+    }
+
+    #[test]
     fn a_command_name_may_hold_anything() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0";
-        assert_eq!(cpu_ticks(stat), Some(300));
+        assert_eq!((command_name(stat), cpu_ticks(stat)), ("a) b (c", Some(300)));
         assert_eq!(cpu_ticks("7 (a) S 1"), None);
         assert_eq!(status_kib("Name:\tx\nVmRSS:\t   12 kB\n", "VmRSS:"), Some(12));
     }

@@ -109,6 +109,9 @@ pub struct Second {
 pub struct Broker {
     /// Its process id.
     pub pid: u32,
+    /// Whether that is the generator's own process, whose memory then is that of both.
+    #[serde(default)]
+    pub is_embedded: bool,
     /// How it was started: with which binary, settings and configuration file.
     pub command_line: Vec<String>,
     /// CPU seconds, user and system, in the measured time.
@@ -244,6 +247,7 @@ impl Broker {
         let cpu_s = after.cpu_s - before.cpu_s;
         Broker {
             pid,
+            is_embedded: pid == std::process::id(),
             command_line,
             cpu_s,
             cpu_s_per_gb: (bytes > 0).then(|| cpu_s / (bytes as f64 / 1e9)),

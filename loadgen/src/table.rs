@@ -35,7 +35,8 @@ fn rows(report: &Report) -> Vec<(String, String)> {
         let per_gb = broker.cpu_s_per_gb.map_or_else(String::new, |s| format!(" ({s:.2} s per GB)"));
         row("broker cpu", format!("{:.2} s{per_gb}", broker.cpu_s));
         let (rss, peak) = (broker.rss_bytes >> 20, broker.rss_peak_bytes >> 20);
-        row("broker memory", format!("{rss} MiB, peak {peak} MiB"));
+        let memory = if broker.is_embedded { "memory of both" } else { "broker memory" };
+        row(memory, format!("{rss} MiB, peak {peak} MiB"));
     }
     if let Some(cpu_s) = report.generator_cpu_s {
         row("generator cpu", format!("{cpu_s:.2} s"));

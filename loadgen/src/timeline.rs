@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
+use crate::THREADS;
 use crate::live::Live;
 use crate::recorder::histogram;
 use crate::report::Second;
@@ -76,7 +77,7 @@ impl Timeline {
         let thread = {
             let (kept, live) = (Arc::clone(&kept), Arc::clone(live));
             std::thread::Builder::new()
-                .name("timeline".to_owned())
+                .name(format!("{THREADS}-seconds"))
                 .spawn(move || told.into_iter().for_each(|second| lock(&kept).add(&second, &live)))
                 .context("starting the thread of the timeline")?
         };

@@ -1,8 +1,11 @@
 //! Reads what broker and generator use, before and after the measured part.
+//!
+//! A broker in the generator's own process used what the generator's threads did not; their memory is one.
 
 use std::collections::BTreeSet;
 
-use crate::broker_process::{BrokerProcess, Usage};
+use crate::THREADS;
+use crate::broker_process::{BrokerProcess, Usage, cpu_s_of_threads};
 use crate::machine::file_system_of;
 use crate::plan::Plan;
 use crate::report::{BrokerUsage, Usages};
@@ -45,8 +48,21 @@ impl Meter {
     }
 
     fn read(&self) -> (Option<Usage>, Option<Usage>) {
-        (self.broker.and_then(|process| process.usage()), BrokerProcess::this_one().usage())
+        let this = BrokerProcess::this_one();
+        match self.broker {
+            Some(broker) if broker == this => halves(this.usage()),
+            broker => (broker.and_then(|process| process.usage()), this.usage()),
+        }
     }
+}
+
+/// What broker and generator used in one process.
+fn halves(both: Option<Usage>) -> (Option<Usage>, Option<Usage>) {
+    let halves = both.zip(cpu_s_of_threads(THREADS)).map(|(both, generator_cpu_s)| {
+        let broker_cpu_s = (both.cpu_s - generator_cpu_s).max(0.0);
+        (Usage { cpu_s: broker_cpu_s, ..both }, Usage { cpu_s: generator_cpu_s, ..both })
+    });
+    halves.unzip()
 }
 
 fn broker_usage(process: BrokerProcess, before: Usage, after: Usage) -> BrokerUsage {

@@ -10,6 +10,7 @@ mod report;
 mod results;
 mod running;
 mod shared;
+mod target;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ use self::max::MaxArgs;
 use self::produce::ProduceArgs;
 use self::report::ReportArgs;
 use self::running::Runner;
+use self::target::Broker;
 use crate::args::Global;
 
 #[derive(Debug, Subcommand)]
@@ -51,8 +53,12 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<ExitCode> {
         BenchCommand::Report(args) => return report::run(&args),
     };
     run.results.begin()?;
-    let outcome = Runner::new()?.run(&run.plan(global, work))?;
+    let mut plan = run.plan(global, work);
+    let runner = Runner::new()?;
+    let broker = run.target.start(global, &mut plan)?;
+    let outcome = runner.run(&plan)?;
     run.results.deliver(global.output, &outcome)?;
+    broker.map_or(Ok(()), Broker::stop)?;
     let report = &outcome.report;
     for error in &report.first_errors {
         eprintln!("failed: {}", crate::output::one_line(error));

@@ -43,7 +43,7 @@ fn with_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitC
 
 /// A client of the brokers that were named.
 async fn connect(global: &Global) -> Result<Client> {
-    Ok(Client::builder(global.brokers.iter().cloned()).client_id("corrente-cli").connect().await?)
+    Ok(Client::builder(global.brokers_or_default()).client_id("corrente-cli").connect().await?)
 }
 
 /// Waits for SIGINT or SIGTERM: a person at the terminal, or whoever runs us in the background.

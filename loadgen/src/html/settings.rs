@@ -137,8 +137,18 @@ pub fn machine(report: &Report) -> Rows {
 
 /// How the broker was started, and what it took.
 pub fn broker(broker: &Broker) -> Rows {
-    let Broker { pid, command_line, cpu_s, cpu_s_per_gb, rss_bytes, rss_peak_bytes, file_systems } = broker;
-    let mut rows = vec![("command line", command_line.join(" ")), ("process", pid.to_string())];
+    let Broker {
+        pid,
+        is_embedded,
+        command_line,
+        cpu_s,
+        cpu_s_per_gb,
+        rss_bytes,
+        rss_peak_bytes,
+        file_systems,
+    } = broker;
+    let process = if *is_embedded { format!("{pid}, with the generator in it") } else { pid.to_string() };
+    let mut rows = vec![("command line", command_line.join(" ")), ("process", process)];
     rows.push(("CPU used", format!("{cpu_s:.2} s")));
     rows.extend(cpu_s_per_gb.map(|cpu_s| ("CPU per GB of payload", format!("{cpu_s:.2} s"))));
     rows.push(("memory at the end", units::memory(*rss_bytes)));

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::BenchCommand;
 use super::results::Results;
 use super::running::Runner;
+use super::target::{Broker, Target};
 use crate::args::Global;
 
 /// Run every combination of some settings, in turn.
@@ -61,6 +62,7 @@ enum Setting {
 struct Cell {
     name: String,
     plan: Plan,
+    target: Target,
 }
 
 /// The runs of one combination.
@@ -89,7 +91,10 @@ pub fn run(global: &Global, args: &MatrixArgs) -> Result<ExitCode> {
     for round in 1..=matrix.runs {
         for (cell, reports) in cells.iter().zip(&mut reports) {
             eprintln!("run {round} of {}: {}", matrix.runs, cell.name);
-            let outcome = runner.run(&cell.plan)?;
+            let mut plan = cell.plan.clone();
+            let broker = cell.target.start(global, &mut plan)?;
+            let outcome = runner.run(&plan)?;
+            broker.map_or(Ok(()), Broker::stop)?;
             ensure!(!runner.is_interrupted(), "interrupted");
             args.results.keep(&outcome)?;
             if let Some(fault) = outcome.report.fault() {
@@ -139,7 +144,7 @@ impl Matrix {
             BenchCommand::E2e(args) => args.plan(),
             _ => bail!("command = \"{}\": use produce, consume or e2e", self.command),
         };
-        Ok(Cell { name, plan: run.plan(global, work) })
+        Ok(Cell { name, plan: run.plan(global, work), target: run.target })
     }
 }
 

@@ -13,6 +13,7 @@ use super::e2e::E2eArgs;
 use super::produce::ProduceArgs;
 use super::running::Runner;
 use super::shared::Run;
+use super::target::Broker;
 use crate::args::Global;
 use crate::units::parse_share;
 
@@ -68,6 +69,7 @@ pub fn run(global: &Global, args: MaxArgs) -> Result<ExitCode> {
     let mut search = Search::new(start, args.precision);
     let mut runs = Vec::new();
     let runner = Runner::new()?;
+    let broker = run.target.start(global, &mut plan)?;
     while let Some(rate) = search.next() {
         sending(&mut plan)?.pace = at_rate(sending(&mut plan)?.pace, rate);
         let outcome = runner.run(&plan)?;
@@ -80,6 +82,7 @@ pub fn run(global: &Global, args: MaxArgs) -> Result<ExitCode> {
         search.record(&probe);
         runs.push(Tried { records_per_s: rate, outcome: probe });
     }
+    broker.map_or(Ok(()), Broker::stop)?;
     let answer = Answer { records_per_s: search.holds(), objectives: args.slo, runs };
     global.output.one(&answer, text)?;
     Ok(if answer.records_per_s.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -30,7 +30,7 @@ impl Runner {
         let generator = {
             let (plan, live) = (plan.clone(), live.clone());
             std::thread::Builder::new()
-                .name("loadgen".to_owned())
+                .name(corrente_loadgen::THREADS.to_owned())
                 .spawn(move || corrente_loadgen::run(&plan, &live))?
         };
         let progress = Progress::text();

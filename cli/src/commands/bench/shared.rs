@@ -9,6 +9,7 @@ use corrente_loadgen::plan::{
 };
 
 use super::results::Results;
+use super::target::Target;
 use crate::args::Global;
 use crate::units::{CpuList, parse_bytes, parse_count, parse_cpus, parse_duration, parse_share};
 
@@ -78,6 +79,8 @@ pub struct Run {
     #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "5%")]
     slip_max: f64,
     #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
     pub results: Results,
 }
 
@@ -120,7 +123,7 @@ impl Run {
             name
         });
         Plan {
-            brokers: global.brokers.clone(),
+            brokers: global.brokers_or_default(),
             protocol: self.protocol,
             topic,
             partitions: self.partitions,
