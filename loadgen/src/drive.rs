@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::task::unconstrained;
 
 use crate::live::Live;
 use crate::pacer::Pacer;
@@ -91,7 +92,8 @@ where
             continue;
         }
         let sending = Sending { due, possible: due.max(room_since), sent: now };
-        flying.push(timed(share.start, sending, send(index, due)));
+        // Else tokio lets a batch wait whose turn comes when many answers were taken, and sends the next one before it.
+        flying.push(unconstrained(timed(share.start, sending, send(index, due))));
         measured += u64::from(recorder.measures(due));
         index += share.step;
         promised = share.next_due();
@@ -167,8 +169,9 @@ impl Share {
 mod tests {
     use super::*;
     use crate::schedule::{Arrivals, Curve, Rate};
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::convert::Infallible;
+    use tokio::sync::{Semaphore, oneshot};
 
     /// A batch of one record every millisecond.
     fn open_loop() -> Option<Schedule> {
@@ -227,6 +230,32 @@ mod tests {
         drive(share, &Live::default(), &mut recorder, send).await.unwrap();
         assert_eq!((recorder.records(), deepest.get()), (50, 4));
         assert_eq!(recorder.slip_ns().max(), 1);
+    }
+
+    #[tokio::test]
+    async fn batches_leave_in_order_however_many_answers_come_at_once() {
+        const ANSWERED_AT_ONCE: u64 = 300;
+        let answers = RefCell::new(Vec::new());
+        let left = RefCell::new(Vec::new());
+        let door = Semaphore::new(1_000);
+        let share = share(None, Until::Measured(ANSWERED_AT_ONCE + 20), 1_000);
+        let send = |index, _| {
+            let (left, door) = (&left, &door);
+            let (answer, answered) = oneshot::channel();
+            if index < ANSWERED_AT_ONCE {
+                answers.borrow_mut().push(answer);
+            } else {
+                answers.take().into_iter().for_each(|answer| answer.send(()).unwrap());
+                answer.send(()).unwrap();
+            }
+            async move {
+                let _through = door.acquire().await.unwrap();
+                left.borrow_mut().push(index);
+                answered.await
+            }
+        };
+        drive(share, &Live::default(), &mut Recorder::new(Duration::ZERO), send).await.unwrap();
+        assert_eq!(left.take(), (0..ANSWERED_AT_ONCE + 20).collect::<Vec<_>>());
     }
 
     #[tokio::test]
