@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, completions, consume, doctor, log, produce, serve, topic};
+use crate::commands::{bench, completions, consume, doctor, log, produce, serve, top, topic};
 use crate::output::Output;
 
 /// Corrente: a durable event streaming platform.
@@ -54,6 +54,7 @@ pub enum Command {
     /// Verify, show and repair the files of a broker that does not run.
     #[command(subcommand)]
     Log(log::LogCommand),
+    Top(top::TopArgs),
     Doctor(doctor::DoctorArgs),
     /// Measure a broker.
     #[command(subcommand)]
@@ -137,6 +138,8 @@ mod tests {
             "corrente log dump d --segment 17 --from 20 --max 5 --records -o json",
             "corrente log repair d --plan",
             "corrente log repair d --yes",
+            "corrente top",
+            "corrente top --control 127.0.0.1:9400 --interval 500ms --once -o json",
             "corrente doctor",
             "corrente doctor --data-dir a --data-dir b -o jsonl",
             "corrente completions bash",
@@ -175,6 +178,7 @@ mod tests {
             "corrente topic delete-records t --before latest",
             "corrente consume t --format %q",
             "corrente serve --placement glued",
+            "corrente top --interval soon",
             "corrente log verify",
             "corrente log repair d --plan --yes",
         ] {

@@ -144,6 +144,34 @@ fn shards_can_be_looked_at() {
 }
 
 #[test]
+fn one_interval_can_be_looked_at() {
+    let home = scratch();
+    let (broker, metrics) = start(home.path(), &["--shards", "2"]);
+    broker.output(["topic", "create", "t", "--partitions", "2"]);
+    broker.produce(["t"], b"x\n");
+    let top = ["top", "--control", &metrics, "--once", "--interval", "10ms"];
+    let seen: Value = serde_json::from_slice(&broker.output([&top[..], &["-o", "json"]].concat())).unwrap();
+    let shards = seen["shards"].as_array().unwrap();
+    assert_eq!(shards.len(), 2, "{seen}");
+    for shard in shards {
+        for (name, figure) in shard.as_object().unwrap() {
+            assert!(!figure.is_null(), "{name} is not known: {shard}");
+        }
+    }
+    assert_eq!(seen["partitions"]["online"], 3.0, "{seen}");
+    assert_eq!(seen["append_acknowledge"]["per_s"], 0.0, "{seen}");
+    assert_eq!(seen["data_dirs"][0]["failed"], false, "{seen}");
+    let text = String::from_utf8(broker.output(top)).unwrap();
+    assert!(text.starts_with("corrente ") && text.contains("PRODUCE/S"), "{text}");
+    // Nothing but text where no terminal is.
+    assert!(!text.contains('\x1b'), "{text:?}");
+
+    assert!(broker.terminate().success());
+    let error = refused(&mut corrente(top));
+    assert!(error.contains(&metrics), "{error}");
+}
+
+#[test]
 fn health_is_told_until_the_end() {
     let home = scratch();
     let (broker, metrics) = start(home.path(), &["--shards", "1"]);

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod log;
 pub mod produce;
 pub mod serve;
+pub mod top;
 pub mod topic;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Produce(args) => with_runtime(produce::run(&global, args)),
         Command::Consume(args) => with_runtime(consume::run(&global, args)),
         Command::Log(command) => with_runtime(log::run(&global, command)),
+        Command::Top(args) => with_runtime(top::run(&global, args)),
         Command::Doctor(args) => with_runtime(doctor::run(&global, args)),
         Command::Bench(command) => bench::run(&global, command),
         Command::Completions(args) => completions::run(&args),
