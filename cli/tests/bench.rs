@@ -54,10 +54,15 @@ fn a_closed_loop_is_labelled() {
             "4",
         ]
         .into_iter()
-        .chain(["--warmup", "0s", "-o", "json"]),
+        .chain(["--warmup", "0s", "--stages", "-o", "json"]),
     );
     let report: Value = serde_json::from_slice(&report).unwrap();
     assert_eq!((&report["mode"], &report["records"]), (&"closed-loop".into(), &500.into()));
+    let stages = &report["stages_us"];
+    for stage in ["queue", "disk", "replication", "send", "outside"] {
+        assert!(stages[stage]["p50"].is_f64(), "{stages}");
+    }
+    assert!(stages["disk"]["p50"].as_f64() > stages["replication"]["p50"].as_f64(), "{stages}");
     assert_eq!(report["slip_us"]["p99"], Value::Null);
 }
 

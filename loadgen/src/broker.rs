@@ -1,8 +1,8 @@
 //! What is measured, whichever protocol it speaks: a topic that is written to and read.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
-use corrente_client::{Client, Consumer, Durability, ErrorKind, NewTopic, Offset, StartOffset};
+use corrente_client::{Client, Consumer, Durability, ErrorKind, NewTopic, Offset, StageTimes, StartOffset};
 
 use crate::kafka;
 use crate::plan::{Begin, Plan, Protocol};
@@ -92,6 +92,21 @@ impl Broker {
             }
             Broker::Kafka(client) => client.produce(partition, batch, durability).await,
         }
+    }
+
+    /// The same, and where the broker says its time went.
+    pub async fn produce_timed(
+        &self,
+        partition: u32,
+        batch: Bytes,
+        durability: Durability,
+    ) -> Result<((u64, u64), StageTimes)> {
+        let Broker::Native { client, topic, .. } = self else {
+            anyhow::bail!("Kafka's protocol has no word for where a broker's time went");
+        };
+        let produced = client.produce_raw_timed(topic, partition, batch, durability).await?;
+        let times = produced.stage_times.context("the broker does not say where its time went")?;
+        Ok(((produced.base_offset.0, produced.end_offset.0), times))
     }
 
     /// Begins to read all partitions; with `until_end`, up to where they end now.

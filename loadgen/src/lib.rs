@@ -28,6 +28,7 @@ mod produce;
 mod recorder;
 pub mod report;
 mod schedule;
+pub mod stages;
 pub mod table;
 mod tail;
 pub mod timeline;
@@ -43,6 +44,7 @@ use anyhow::{Context, Result};
 pub use live::Live;
 use plan::{Plan, Work};
 use report::Report;
+use stages::Stages;
 use timeline::{Seconds, Timeline};
 use usage::Meter;
 use verify::Outcomes;
@@ -69,6 +71,8 @@ struct Watch {
     live: Arc<Live>,
     /// What there is to verify after the run.
     outcomes: Option<Arc<Outcomes>>,
+    /// Where the time of batches goes, if the broker is asked.
+    stages: Option<Arc<Stages>>,
 }
 
 /// Runs a plan on the calling thread and, where the plan names several CPUs, on threads of its own.
@@ -80,7 +84,8 @@ pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Outcome> {
     cpus::pin_this_thread(&plan.cpus)?;
     // Threads started from here on inherit the CPUs.
     let (timeline, keeper) = Timeline::start(live)?;
-    let mut watch = Watch { meter: Meter::new(plan), timeline, live: Arc::clone(live), outcomes: None };
+    let mut watch =
+        Watch { meter: Meter::new(plan), timeline, live: Arc::clone(live), outcomes: None, stages: None };
     let runtime = runtime(plan)?;
     let recorder = runtime.block_on(async {
         match &plan.work {
@@ -88,11 +93,12 @@ pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Outcome> {
             Work::Consume(work) => consume::consume(plan, work, &mut watch).await,
         }
     })?;
-    let Watch { meter, timeline, outcomes, .. } = watch;
+    let Watch { meter, timeline, outcomes, stages, .. } = watch;
     drop(timeline);
     let seconds = keeper.finish()?;
     let measured_from = SystemTime::now() - recorder.measured();
     let mut report = Report::new(plan, &recorder, &seconds, meter.usages());
+    report.stages_us = stages.map(|stages| stages.latencies());
     if let Some(outcomes) = outcomes {
         report.verification = Some(runtime.block_on(verify::verify(plan, &outcomes))?);
     }

@@ -72,6 +72,9 @@ pub struct ProducePlan {
     /// Whether what was acknowledged is read back after the run.
     #[serde(default)]
     pub verify: bool,
+    /// Whether the broker is asked where the time of each batch went.
+    #[serde(default)]
+    pub stages: bool,
 }
 
 /// When batches are sent.
@@ -186,7 +189,13 @@ impl Plan {
         );
         ensure!(self.partitions >= 1, "a topic needs at least 1 partition, not 0");
         match &self.work {
-            Work::Produce(produce) => produce.check(),
+            Work::Produce(produce) => {
+                ensure!(
+                    !produce.stages || self.protocol == Protocol::Native,
+                    "Kafka's protocol has no word for where a broker's time went: leave out --stages"
+                );
+                produce.check()
+            }
             Work::Consume(consume) => consume.check(),
         }
     }
@@ -424,6 +433,7 @@ pub(crate) mod tests {
                 connections: 2,
                 durability: Durability::IsrFlushed,
                 verify: false,
+                stages: false,
             }),
             cpus: vec![],
             broker_pid: None,

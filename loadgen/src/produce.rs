@@ -14,6 +14,7 @@ use crate::payload::Payload;
 use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan};
 use crate::recorder::Recorder;
 use crate::schedule::{Curve, Schedule};
+use crate::stages::Stages;
 use crate::tail::Ledger;
 use crate::verify::Outcomes;
 
@@ -59,6 +60,7 @@ impl<'a> Sender<'a> {
     pub async fn send(self, start: Instant, ledgers: &[Arc<Ledger>], watch: &mut Watch) -> Result<Recorder> {
         let work = self.work;
         watch.outcomes = work.verify.then(|| Arc::new(Outcomes::new(&self.payload, work.connections)));
+        watch.stages = work.stages.then(|| Arc::new(Stages::new(work.warmup)));
         let mut workers = Vec::new();
         for (worker, broker) in self.brokers.into_iter().enumerate() {
             // Where records are read, the reader's figures are the run's, and what is shown meanwhile.
@@ -73,6 +75,7 @@ impl<'a> Sender<'a> {
                 share: share(self.plan, work, start, worker),
                 ledgers: ledgers.to_vec(),
                 outcomes: watch.outcomes.clone(),
+                stages: watch.stages.clone(),
             };
             workers.push(tokio::spawn(worker.run(recorder, live)));
         }
@@ -109,6 +112,7 @@ pub async fn fill(broker: Broker, fill: &Fill, live: &Arc<Live>) -> Result<()> {
         },
         ledgers: Vec::new(),
         outcomes: None,
+        stages: None,
     };
     let recorder = worker.run(Recorder::new(Duration::ZERO), Arc::clone(live)).await?;
     match recorder.first_errors().first() {
@@ -125,15 +129,20 @@ struct Worker {
     share: Share,
     ledgers: Vec<Arc<Ledger>>,
     outcomes: Option<Arc<Outcomes>>,
+    stages: Option<Arc<Stages>>,
 }
 
 impl Worker {
     async fn run(self, mut recorder: Recorder, live: Arc<Live>) -> Result<Recorder> {
-        let Worker { broker, durability, payload, share, ledgers, outcomes } = self;
-        let (broker, payload, ledgers, outcomes) = (&broker, &payload, &ledgers, &outcomes);
+        let Worker { broker, durability, payload, share, ledgers, outcomes, stages } = self;
+        let (broker, payload, ledgers) = (&broker, &payload, &ledgers);
+        let (outcomes, stages) = (&outcomes, &stages);
         let send = |index: u64, due: Duration| async move {
             let (partition, batch) = payload.batch(index);
-            let answer = broker.produce(partition, batch, durability).await;
+            let answer = match stages {
+                Some(stages) => stages.produce(broker, (partition, batch), durability, due).await,
+                None => broker.produce(partition, batch, durability).await,
+            };
             if let Some(outcomes) = outcomes {
                 outcomes.answered(partition, index, answer.as_ref().ok());
             }

@@ -199,7 +199,7 @@ pub fn histogram() -> Histogram<u64> {
 }
 
 /// A histogram's values begin at one.
-fn nanos(duration: Duration) -> u64 {
+pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 

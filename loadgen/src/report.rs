@@ -9,6 +9,7 @@ use crate::broker_process::Usage;
 use crate::machine::Machine;
 use crate::plan::{Mode, Operation, Plan};
 use crate::recorder::Recorder;
+use crate::stages::StageLatencies;
 use crate::timeline::{Interval, Seconds};
 use crate::verdict;
 use crate::verify::Verification;
@@ -44,6 +45,9 @@ pub struct Report {
     /// The same as a curve: pairs of a quantile and the latency in microseconds below which so many were, denser
     /// towards 1.
     pub latency_curve: Vec<(f64, f64)>,
+    /// Where the time went, if the broker was asked.
+    #[serde(default)]
+    pub stages_us: Option<StageLatencies>,
     /// How late the generator itself was, one value a batch. Null throughout without a schedule.
     pub slip_us: Slip,
     /// Batches that were due and had to wait, as no more may be in flight.
@@ -166,6 +170,7 @@ impl Report {
             bytes_per_s: per_second(recorder.bytes()),
             latency_us: Latency::of(recorder.latency_ns()),
             latency_curve: curve(recorder.latency_ns()),
+            stages_us: None,
             slip_us,
             held_batches: recorder.held(),
             timeline: seconds.iter().map(|second| Second::of(&second)).collect(),
@@ -197,7 +202,7 @@ impl Report {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Latency {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Latency {
         if histogram.is_empty() {
             return Latency::default();
         }

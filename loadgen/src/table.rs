@@ -4,6 +4,7 @@ use comfy_table::{Table, presets};
 
 use crate::plan::{Mode, Operation};
 use crate::report::{Latency, Report, Slip};
+use crate::stages::StageLatencies;
 
 /// The figures, and what is to be known about them.
 pub fn table(report: &Report) -> String {
@@ -27,6 +28,11 @@ fn rows(report: &Report) -> Vec<(String, String)> {
     row("MB/s", format!("{:.1}", report.bytes_per_s / 1e6));
     for (quantile, value) in latencies(&report.latency_us) {
         row(&format!("latency {quantile}"), format!("{value:.1} µs"));
+    }
+    for (stage, latency) in report.stages_us.iter().flat_map(StageLatencies::named) {
+        if let (Some(p50), Some(p99), Some(p999)) = (latency.p50, latency.p99, latency.p999) {
+            row(&format!("stage {stage}"), format!("p50 {p50:.1}, p99 {p99:.1}, p99.9 {p999:.1} µs"));
+        }
     }
     for (quantile, value) in slips(&report.slip_us) {
         row(&format!("slip {quantile}"), format!("{value:.1} µs"));

@@ -4,6 +4,7 @@ use super::markup::Element;
 use super::{settings, svg, table, timeline, units};
 use crate::plan::{Mode, Operation, Pace, Rate};
 use crate::report::{Latency, Report};
+use crate::stages::StageLatencies;
 use crate::verify::Verification;
 
 /// A run with its place among those of its page.
@@ -85,7 +86,13 @@ impl<'a> Run<'a> {
             part("Machine of the generator", settings::machine(self.report)),
         ];
         conditions.extend(self.report.broker.as_ref().map(|broker| part("Broker", settings::broker(broker))));
-        let mut parts: Vec<Element> = timeline::figure(self).into_iter().chain(first_errors).collect();
+        let stages = self.report.stages_us.as_ref().map(|stages| {
+            Element::new("section")
+                .child(Element::new(self.heading()).text("Where the time of a batch went"))
+                .child(stage_figures(stages))
+        });
+        let mut parts: Vec<Element> =
+            timeline::figure(self).into_iter().chain(stages).chain(first_errors).collect();
         parts.push(Element::new("div").class("conditions").children(conditions));
         parts
     }
@@ -151,6 +158,15 @@ fn notice(class: &'static str, title: &str, sentences: &[impl std::fmt::Display]
         .class(format_args!("notice {class}"))
         .child(Element::new("strong").text(title))
         .child(Element::new("div").children(sentences))
+}
+
+/// Each stage by itself: quantiles of several do not add up.
+fn stage_figures(stages: &StageLatencies) -> Element {
+    let rows = stages.named().map(|(name, latency)| {
+        let values = latencies(latency).map(|(_, us)| us.map_or_else(|| "-".to_owned(), units::latency));
+        [vec![name.to_owned()], values.to_vec()].concat()
+    });
+    table::figures(&["stage", "p50", "p99", "p99.9", "p99.99", "max"], rows)
 }
 
 fn tiles(report: &Report) -> Element {

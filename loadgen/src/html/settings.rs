@@ -38,7 +38,7 @@ pub fn plan(plan: &Plan) -> Rows {
 }
 
 fn produce(plan: &ProducePlan) -> Rows {
-    let ProducePlan { pace, extent, warmup, shape, in_flight_max, connections, durability, verify } = plan;
+    let ProducePlan { pace, extent, warmup, shape, in_flight_max, connections, durability, .. } = plan;
     let mut rows = self::pace(*pace);
     rows.extend([("measured", self::extent(*extent)), ("warm-up", seconds(*warmup))]);
     rows.extend(self::shape(*shape));
@@ -46,9 +46,14 @@ fn produce(plan: &ProducePlan) -> Rows {
         ("batches in flight, at most", units::count(*in_flight_max as u64)),
         ("connections", connections.to_string()),
         ("durability", durability.to_string()),
-        ("read back afterwards", if *verify { "yes" } else { "no" }.to_owned()),
+        ("read back afterwards", yes_or_no(plan.verify)),
+        ("asked where the time went", yes_or_no(plan.stages)),
     ]);
     rows
+}
+
+fn yes_or_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
 }
 
 fn consume(plan: &ConsumePlan) -> Rows {

@@ -19,6 +19,10 @@ pub struct ProduceArgs {
     /// Send as fast as acknowledgements make room instead of on a schedule; such latencies hide what a stall delays.
     #[arg(long, conflicts_with_all = ["rate", "arrivals"])]
     closed_loop: bool,
+    /// Have the broker say where the time of each batch went: in its queue, on its disk, to its replicas, and until the
+    /// answer was made.
+    #[arg(long)]
+    stages: bool,
     /// Batches in flight at most, over all connections. Default: one for each connection in a closed loop, 4096 else
     #[arg(long, value_name = "N")]
     in_flight: Option<usize>,
@@ -34,6 +38,7 @@ impl ProduceArgs {
         if let Some(in_flight) = self.in_flight {
             plan.in_flight_max = in_flight;
         }
+        plan.stages = self.stages;
         (self.run, Work::Produce(plan))
     }
 }

@@ -164,6 +164,7 @@ impl Sending {
             connections: self.connections,
             durability: self.durability,
             verify: self.verify,
+            stages: false,
         }
     }
 }
