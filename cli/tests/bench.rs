@@ -333,6 +333,29 @@ fn a_broker_can_live_for_the_run_alone() {
 }
 
 #[test]
+fn the_generators_own_ceiling_needs_no_broker() {
+    let report = common::succeed(
+        common::corrente(["bench"]).args(
+            "produce --null --closed-loop --in-flight 8 --records 2000 --partitions 3 --warmup 0s -o json"
+                .split(' '),
+        ),
+    );
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!((&report["records"], &report["errors"]), (&2_000.into(), &0.into()));
+    assert_eq!(report["broker"]["is_embedded"], true);
+    for (arguments, why) in [
+        ("e2e --null", "nothing to read"),
+        ("produce --null --verify", "nothing to verify"),
+        ("produce --null --protocol kafka", "own protocol alone"),
+        ("produce --null --brokers 127.0.0.1:1", "--null starts a broker of its own"),
+        ("produce --broker-cpus 0", "for --embedded or --null"),
+    ] {
+        let refusal = refused(common::corrente(["bench"]).args(arguments.split(' ')));
+        assert!(refusal.contains(why), "{arguments}: {refusal}");
+    }
+}
+
+#[test]
 fn runs_are_shown_on_a_page_that_needs_nothing_else() {
     let home = scratch();
     let broker = Broker::start(home.path());

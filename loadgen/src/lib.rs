@@ -21,6 +21,7 @@ mod kafka;
 mod live;
 pub mod machine;
 pub mod max;
+pub mod null_broker;
 mod pacer;
 mod payload;
 pub mod plan;

@@ -1,13 +1,15 @@
-//! What is measured where it is not at --brokers: a broker in the generator's own process, for as long as that lasts.
+//! What is measured where it is not at --brokers: a broker in the generator's own process, for as long as that lasts,
+//! or one that keeps nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use corrente_broker::{Addresses, Config, Node, Overrides, Placement};
 use corrente_loadgen::machine::file_system_of;
-use corrente_loadgen::plan::{Plan, Protocol};
+use corrente_loadgen::null_broker::NullBroker;
+use corrente_loadgen::plan::{Plan, Protocol, Work};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
@@ -20,10 +22,13 @@ pub struct Target {
     /// of the environment (CORRENTE__SECTION__KEY) like any other.
     #[arg(long, conflicts_with = "broker_pid")]
     embedded: bool,
-    /// The cores of that broker. Default: with --cpus the others, else all, and its shards are not kept to one
-    #[arg(long, value_name = "LIST", value_parser = parse_cpus, requires = "embedded")]
+    /// Send to a broker in this process that keeps nothing and acknowledges at once: how fast the generator itself is.
+    #[arg(long, conflicts_with_all = ["embedded", "broker_pid"])]
+    null: bool,
+    /// The cores of the broker in this process. Default: with --cpus the others, else all, and no thread keeps to one
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     broker_cpus: Option<CpuList>,
-    /// Its number of shards. Default: one for each of its cores
+    /// The number of shards of an embedded broker. Default: one for each of its cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), requires = "embedded")]
     shards: Option<u16>,
     /// Where its data lies, which then stays. Default: a directory in TMPDIR that is removed afterwards
@@ -32,7 +37,15 @@ pub struct Target {
 }
 
 /// A broker that serves. Dropped, it stops.
-pub struct Broker {
+pub enum Broker {
+    /// A whole one.
+    Embedded(Box<Embedded>),
+    /// One that keeps nothing.
+    Null(NullBroker),
+}
+
+/// A whole broker.
+pub struct Embedded {
     runtime: Runtime,
     node: Option<Node>,
     /// Goes away last.
@@ -42,15 +55,24 @@ pub struct Broker {
 impl Target {
     /// Starts a broker, if one is asked for, and makes it the plan's.
     pub fn start(&self, global: &Global, plan: &mut Plan) -> Result<Option<Broker>> {
-        if !self.embedded {
+        if !self.embedded && !self.null {
+            ensure!(self.broker_cpus.is_none(), "--broker-cpus are for --embedded or --null");
             return Ok(None);
         }
+        let flag = if self.null { "--null" } else { "--embedded" };
         ensure!(
             global.brokers.is_empty(),
-            "--embedded starts a broker of its own: give no --brokers (CORRENTE_BROKERS)"
+            "{flag} starts a broker of its own: give no --brokers (CORRENTE_BROKERS)"
         );
         plan.check()?;
         let cpus = self.cpus(&plan.cpus)?;
+        Ok(Some(match self.null {
+            true => Broker::Null(null(plan, &cpus.unwrap_or_default())?),
+            false => Broker::Embedded(Box::new(self.embedded(plan, cpus)?)),
+        }))
+    }
+
+    fn embedded(&self, plan: &mut Plan, cpus: Option<Vec<usize>>) -> Result<Embedded> {
         let home = Home::new(self.data_dir.as_deref())?;
         let any_port = "127.0.0.1:0".parse().context("an address with any port")?;
         let overrides = Overrides {
@@ -69,7 +91,7 @@ impl Target {
         let shards = node.addresses().shards;
         let on = file_system_of(&home.path).map_or_else(String::new, |on| format!(" ({on})"));
         eprintln!("embedded broker of {shards} shards, data in {}{on}", home.path.display());
-        Ok(Some(Broker { runtime, node: Some(node), _home: home }))
+        Ok(Embedded { runtime, node: Some(node), _home: home })
     }
 
     /// The cores of the broker, where it has some of its own: never the generator's.
@@ -95,6 +117,18 @@ impl Target {
     }
 }
 
+fn null(plan: &mut Plan, cpus: &[usize]) -> Result<NullBroker> {
+    let Work::Produce(sending) = &plan.work else { bail!("a broker that keeps nothing has nothing to read") };
+    ensure!(!sending.verify, "a broker that keeps nothing has nothing to verify");
+    ensure!(
+        plan.protocol == Protocol::Native,
+        "a broker that keeps nothing speaks Corrente's own protocol alone"
+    );
+    let broker = NullBroker::start(cpus)?;
+    plan.brokers = vec![broker.address().to_string()];
+    Ok(broker)
+}
+
 fn address(addresses: &Addresses, protocol: Protocol) -> Result<String> {
     match protocol {
         Protocol::Native => Ok(addresses.native.to_string()),
@@ -107,10 +141,18 @@ fn address(addresses: &Addresses, protocol: Protocol) -> Result<String> {
 
 impl Broker {
     /// Stops it: everything is flushed, and a temporary directory is removed.
-    pub fn stop(mut self) -> Result<()> {
-        self.end().context("stopping the embedded broker")
+    pub fn stop(self) -> Result<()> {
+        match self {
+            Broker::Embedded(mut broker) => broker.end().context("stopping the embedded broker"),
+            Broker::Null(broker) => {
+                drop(broker);
+                Ok(())
+            }
+        }
     }
+}
 
+impl Embedded {
     fn end(&mut self) -> Result<()> {
         let Some(mut node) = self.node.take() else { return Ok(()) };
         let shutdown = node.shutdown_handle();
@@ -122,7 +164,7 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
+impl Drop for Embedded {
     fn drop(&mut self) {
         // A broker that was not stopped belongs to a run that failed, of which more is told.
         let _ = self.end();
@@ -162,7 +204,7 @@ mod tests {
 
     fn target(broker_cpus: Option<Vec<usize>>) -> Target {
         let broker_cpus = broker_cpus.map(CpuList);
-        Target { embedded: true, broker_cpus, shards: None, data_dir: None }
+        Target { embedded: true, null: false, broker_cpus, shards: None, data_dir: None }
     }
 
     #[test]
