@@ -356,6 +356,37 @@ fn the_generators_own_ceiling_needs_no_broker() {
 }
 
 #[test]
+fn records_are_sent_while_others_catch_up() {
+    let home = scratch();
+    let broker = Broker::start_with(
+        home.path(),
+        &["--listen", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--shards", "1"],
+    );
+    let kafka = broker.kafka.clone().expect("it listens for Kafka's clients");
+    for (protocol, address) in [("native", &broker.address), ("kafka", &kafka)] {
+        let mut command =
+            common::corrente(["bench", "mixed", "--consumers", "2", "--backlog", "3000", "--verify"]);
+        command.args(["--rate", "1000", "--records", "1000", "--batch-records", "10", "--warmup", "100ms"]);
+        command.args(["--slip-max", "100%", "-o", "json", "--topic", protocol, "--protocol", protocol]);
+        let report = common::succeed(command.args(["--brokers", address])).stdout;
+        let report: Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!((&report["operation"], &report["mode"]), (&"mixed".into(), &"open-loop".into()));
+        assert_eq!((&report["records"], &report["errors"]), (&1_000.into(), &0.into()));
+        assert!(
+            report["latency_us"]["p99"].is_f64() && report["consumed"]["records_per_s"].is_f64(),
+            "{report}"
+        );
+        // The records of the warm-up are verified too, those of the backlog are not this run's.
+        assert_eq!(
+            (&report["verification"]["batches"], &report["verification"]["lost"]),
+            (&110.into(), &0.into())
+        );
+        let read = broker.output(["bench", "consume", "--topic", protocol, "-o", "json"]);
+        assert_eq!(serde_json::from_slice::<Value>(&read).unwrap()["records"], 4_100);
+    }
+}
+
+#[test]
 fn runs_are_shown_on_a_page_that_needs_nothing_else() {
     let home = scratch();
     let broker = Broker::start(home.path());

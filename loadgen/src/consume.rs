@@ -54,7 +54,7 @@ async fn drain(plan: &Plan, work: &ConsumePlan, watch: &mut Watch) -> Result<Rec
 }
 
 /// Reads until the extent, the end, an error or a stop; looks for a stop at least every 100 ms.
-async fn read(
+pub async fn read(
     mut reader: Reader,
     start: Instant,
     extent: Option<Extent>,

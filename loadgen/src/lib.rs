@@ -21,6 +21,7 @@ mod kafka;
 mod live;
 pub mod machine;
 pub mod max;
+mod mixed;
 pub mod null_broker;
 mod pacer;
 mod payload;
@@ -44,7 +45,7 @@ use anyhow::{Context, Result};
 
 pub use live::Live;
 use plan::{Plan, Work};
-use report::Report;
+use report::{Consumed, Report};
 use stages::Stages;
 use timeline::{Seconds, Timeline};
 use usage::Meter;
@@ -74,6 +75,8 @@ struct Watch {
     outcomes: Option<Arc<Outcomes>>,
     /// Where the time of batches goes, if the broker is asked.
     stages: Option<Arc<Stages>>,
+    /// What was read beside the sending.
+    consumed: Option<Consumed>,
 }
 
 /// Runs a plan on the calling thread and, where the plan names several CPUs, on threads of its own.
@@ -85,20 +88,27 @@ pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Outcome> {
     cpus::pin_this_thread(&plan.cpus)?;
     // Threads started from here on inherit the CPUs.
     let (timeline, keeper) = Timeline::start(live)?;
-    let mut watch =
-        Watch { meter: Meter::new(plan), timeline, live: Arc::clone(live), outcomes: None, stages: None };
+    let mut watch = Watch {
+        meter: Meter::new(plan),
+        timeline,
+        live: Arc::clone(live),
+        outcomes: None,
+        stages: None,
+        consumed: None,
+    };
     let runtime = runtime(plan)?;
     let recorder = runtime.block_on(async {
         match &plan.work {
             Work::Produce(work) => produce::produce(plan, work, &mut watch).await,
             Work::Consume(work) => consume::consume(plan, work, &mut watch).await,
+            Work::Mixed(work) => mixed::mixed(plan, work, &mut watch).await,
         }
     })?;
-    let Watch { meter, timeline, outcomes, stages, .. } = watch;
+    let Watch { meter, timeline, outcomes, stages, consumed, .. } = watch;
     drop(timeline);
     let seconds = keeper.finish()?;
     let measured_from = SystemTime::now() - recorder.measured();
-    let mut report = Report::new(plan, &recorder, &seconds, meter.usages());
+    let mut report = Report::new(plan, &recorder, &seconds, meter.usages(), consumed);
     report.stages_us = stages.map(|stages| stages.latencies());
     if let Some(outcomes) = outcomes {
         report.verification = Some(runtime.block_on(verify::verify(plan, &outcomes))?);

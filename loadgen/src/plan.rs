@@ -40,7 +40,7 @@ pub enum Protocol {
     Kafka,
 }
 
-/// The two kinds of run.
+/// The kinds of run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
@@ -48,6 +48,8 @@ pub enum Work {
     Produce(ProducePlan),
     /// Reads records back.
     Consume(ConsumePlan),
+    /// Sends while consumers read everything from the start.
+    Mixed(MixedPlan),
 }
 
 /// How batches are sent.
@@ -159,6 +161,17 @@ pub struct ConsumePlan {
     pub feed: Option<ProducePlan>,
 }
 
+/// How batches are sent while the topic is read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MixedPlan {
+    /// What is sent, on a schedule; it says when the run ends.
+    pub feed: ProducePlan,
+    /// Independent consumers, each reading everything again and again; at least 1.
+    pub consumers: usize,
+    /// If the topic had to be created: the records to fill it with first, unmeasured.
+    pub fill: Fill,
+}
+
 /// Where a consumer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -197,6 +210,7 @@ impl Plan {
                 produce.check()
             }
             Work::Consume(consume) => consume.check(),
+            Work::Mixed(mixed) => mixed.check(),
         }
     }
 
@@ -215,6 +229,7 @@ impl Plan {
         match &self.work {
             Work::Produce(_) => Operation::Produce,
             Work::Consume(_) => Operation::Consume,
+            Work::Mixed(_) => Operation::Mixed,
         }
     }
 
@@ -231,6 +246,7 @@ impl Plan {
         match &self.work {
             Work::Produce(produce) => Some(produce),
             Work::Consume(consume) => consume.feed.as_ref(),
+            Work::Mixed(mixed) => Some(&mixed.feed),
         }
     }
 }
@@ -243,6 +259,8 @@ pub enum Operation {
     Produce,
     /// Reading, or the way from end to end.
     Consume,
+    /// The way to the acknowledgement while others read.
+    Mixed,
 }
 
 /// Whether sending waits for answers.
@@ -261,6 +279,7 @@ impl Operation {
         match self {
             Operation::Produce => "produce",
             Operation::Consume => "consume",
+            Operation::Mixed => "mixed",
         }
     }
 }
@@ -319,6 +338,15 @@ impl ConsumePlan {
             Some(fill) => fill.shape.check(),
             None => Ok(()),
         }
+    }
+}
+
+impl MixedPlan {
+    fn check(&self) -> Result<()> {
+        ensure!(self.consumers >= 1, "a run needs at least 1 consumer");
+        ensure!(self.feed.pace != Pace::ClosedLoop, "sending beside readers needs a rate");
+        self.feed.check()?;
+        self.fill.shape.check()
     }
 }
 
@@ -457,6 +485,20 @@ pub(crate) mod tests {
         produce.pace = Pace::OpenLoop { rate, arrivals: Arrivals::Poisson };
         let refusal = plan.check().unwrap_err().to_string();
         assert_eq!(refusal, "a rate that changes needs a duration, not a number of records");
+    }
+
+    #[test]
+    fn sending_beside_readers_has_a_schedule_and_readers() {
+        let Work::Produce(mut feed) = produce_plan().work else { unreachable!() };
+        let fill = Fill { records: 1, shape: feed.shape };
+        let check = |feed: &ProducePlan, consumers| {
+            let work = Work::Mixed(MixedPlan { feed: feed.clone(), consumers, fill });
+            Plan { work, ..produce_plan() }.check().map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(check(&feed, 1), Ok(()));
+        assert_eq!(check(&feed, 0).unwrap_err(), "a run needs at least 1 consumer");
+        feed.pace = Pace::ClosedLoop;
+        assert_eq!(check(&feed, 1).unwrap_err(), "sending beside readers needs a rate");
     }
 
     #[test]

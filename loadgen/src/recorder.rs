@@ -151,6 +151,12 @@ impl Recorder {
         self.last_done.saturating_sub(self.measure_from)
     }
 
+    /// So many in the measured time, by the second.
+    pub fn per_second(&self, count: u64) -> f64 {
+        let measured_s = self.measured().as_secs_f64();
+        if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 }
+    }
+
     /// Records acknowledged or read in the measured time.
     pub fn records(&self) -> u64 {
         self.records

@@ -58,6 +58,9 @@ pub struct Report {
     pub broker: Option<Broker>,
     /// CPU seconds of the generator in the measured time.
     pub generator_cpu_s: Option<f64>,
+    /// What was read beside the sending; null in other runs.
+    #[serde(default)]
+    pub consumed: Option<Consumed>,
     /// Whether what was acknowledged is there; null where the plan does not verify.
     #[serde(default)]
     pub verification: Option<Verification>,
@@ -108,6 +111,21 @@ pub struct Second {
     pub latency_us: Latency,
 }
 
+/// What all consumers beside a sender read, from the end of the warm-up to their last read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Consumed {
+    /// Records.
+    pub records: u64,
+    /// Payload bytes of these.
+    pub bytes: u64,
+    /// Records per second.
+    pub records_per_s: f64,
+    /// Payload bytes per second.
+    pub bytes_per_s: f64,
+    /// How often one of them has read everything, the warm-up included.
+    pub passes: u64,
+}
+
 /// What the broker's process used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Broker {
@@ -120,7 +138,7 @@ pub struct Broker {
     pub command_line: Vec<String>,
     /// CPU seconds, user and system, in the measured time.
     pub cpu_s: f64,
-    /// `cpu_s` per 10⁹ payload bytes.
+    /// `cpu_s` per 10⁹ payload bytes, sent or read.
     pub cpu_s_per_gb: Option<f64>,
     /// Resident memory at the end.
     pub rss_bytes: u64,
@@ -151,9 +169,14 @@ pub struct BrokerUsage {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, recorder: &Recorder, seconds: &Seconds, usages: Usages) -> Report {
-        let measured_s = recorder.measured().as_secs_f64();
-        let per_second = |count: u64| if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 };
+    pub(crate) fn new(
+        plan: &Plan,
+        recorder: &Recorder,
+        seconds: &Seconds,
+        usages: Usages,
+        consumed: Option<Consumed>,
+    ) -> Report {
+        let read_bytes = consumed.as_ref().map_or(0, |consumed| consumed.bytes);
         let mode = plan.mode();
         let slip_us = if mode == Mode::OpenLoop { Slip::of(recorder.slip_ns()) } else { Slip::default() };
         let mut report = Report {
@@ -165,17 +188,18 @@ impl Report {
             warnings: Vec::new(),
             records: recorder.records(),
             errors: recorder.errors(),
-            seconds: measured_s,
-            records_per_s: per_second(recorder.records()),
-            bytes_per_s: per_second(recorder.bytes()),
+            seconds: recorder.measured().as_secs_f64(),
+            records_per_s: recorder.per_second(recorder.records()),
+            bytes_per_s: recorder.per_second(recorder.bytes()),
             latency_us: Latency::of(recorder.latency_ns()),
             latency_curve: curve(recorder.latency_ns()),
             stages_us: None,
             slip_us,
             held_batches: recorder.held(),
             timeline: seconds.iter().map(|second| Second::of(&second)).collect(),
-            broker: usages.broker.map(|usage| Broker::between(usage, recorder.bytes())),
+            broker: usages.broker.map(|usage| Broker::between(usage, recorder.bytes() + read_bytes)),
             generator_cpu_s: usages.generator.map(|(before, after)| after.cpu_s - before.cpu_s),
+            consumed,
             verification: None,
             machine: Machine::describe(),
             first_errors: recorder.first_errors().to_vec(),
@@ -243,6 +267,14 @@ impl Second {
             errors: interval.errors,
             latency_us: Latency::of(&interval.latency_ns),
         }
+    }
+}
+
+impl Consumed {
+    pub(crate) fn of(read: &Recorder, passes: u64) -> Consumed {
+        let (records, bytes) = (read.records(), read.bytes());
+        let (records_per_s, bytes_per_s) = (read.per_second(records), read.per_second(bytes));
+        Consumed { records, bytes, records_per_s, bytes_per_s, passes }
     }
 }
 
@@ -321,7 +353,7 @@ pub(crate) mod tests {
     }
 
     pub fn report(plan: &Plan, recorder: &Recorder) -> Report {
-        Report::new(plan, recorder, &Seconds::default(), usages())
+        Report::new(plan, recorder, &Seconds::default(), usages(), None)
     }
 
     #[test]
@@ -362,6 +394,18 @@ pub(crate) mod tests {
         produce.pace = crate::plan::Pace::ClosedLoop;
         let report = report(&plan, &recorder(Duration::ZERO));
         assert_eq!((report.mode, report.slip_us.p99), (Mode::ClosedLoop, None));
+    }
+
+    #[test]
+    fn what_is_read_beside_the_sending_takes_its_part_of_the_brokers_cpu() {
+        let mut read = Recorder::new(Duration::ZERO);
+        read.consumed(Duration::from_secs(2), 1_000, 998_960_000);
+        let consumed = Consumed::of(&read, 3);
+        assert_eq!((consumed.records_per_s, consumed.passes), (500.0, 3));
+        let recorder = recorder(Duration::ZERO);
+        let report = Report::new(&produce_plan(), &recorder, &Seconds::default(), usages(), Some(consumed));
+        // Half a second of CPU for a gigabyte, of which a megabyte was sent.
+        assert_eq!(report.broker.unwrap().cpu_s_per_gb, Some(0.5));
     }
 
     #[test]

@@ -26,6 +26,11 @@ fn rows(report: &Report) -> Vec<(String, String)> {
     row("seconds", format!("{:.3}", report.seconds));
     row("records/s", format!("{:.0}", report.records_per_s));
     row("MB/s", format!("{:.1}", report.bytes_per_s / 1e6));
+    if let Some(consumed) = &report.consumed {
+        row("read records/s", format!("{:.0}", consumed.records_per_s));
+        row("read MB/s", format!("{:.1}", consumed.bytes_per_s / 1e6));
+        row("read to the end", format!("{} times", consumed.passes));
+    }
     for (quantile, value) in latencies(&report.latency_us) {
         row(&format!("latency {quantile}"), format!("{value:.1} µs"));
     }

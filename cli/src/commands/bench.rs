@@ -5,6 +5,7 @@ mod consume;
 mod e2e;
 mod matrix;
 mod max;
+mod mixed;
 mod produce;
 mod report;
 mod results;
@@ -22,6 +23,7 @@ use self::consume::ConsumeArgs;
 use self::e2e::E2eArgs;
 use self::matrix::MatrixArgs;
 use self::max::MaxArgs;
+use self::mixed::MixedArgs;
 use self::produce::ProduceArgs;
 use self::report::ReportArgs;
 use self::running::Runner;
@@ -33,6 +35,7 @@ pub enum BenchCommand {
     Produce(ProduceArgs),
     Consume(ConsumeArgs),
     E2e(E2eArgs),
+    Mixed(MixedArgs),
     Max(MaxArgs),
     Matrix(MatrixArgs),
     Compare(CompareArgs),
@@ -47,6 +50,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<ExitCode> {
         BenchCommand::Produce(args) => args.plan(),
         BenchCommand::Consume(args) => args.plan(),
         BenchCommand::E2e(args) => args.plan(),
+        BenchCommand::Mixed(args) => args.plan(),
         BenchCommand::Max(args) => return max::run(global, args),
         BenchCommand::Matrix(args) => return matrix::run(global, &args),
         BenchCommand::Compare(args) => return compare::run(global, &args),

@@ -112,6 +112,7 @@ impl<'a> Run<'a> {
 fn measured(report: &Report) -> &'static str {
     match (report.operation, report.plan.sending()) {
         (Operation::Produce, _) => "produce",
+        (Operation::Mixed, _) => "mixed",
         (Operation::Consume, Some(_)) => "e2e",
         (Operation::Consume, None) => "consume",
     }
@@ -182,6 +183,11 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         ("records/s", units::number(report.records_per_s)),
         ("MB/s", units::number(report.bytes_per_s / 1e6)),
     ];
+    if let Some(consumed) = &report.consumed {
+        figures.push(("read records/s", units::number(consumed.records_per_s)));
+        figures.push(("read MB/s", units::number(consumed.bytes_per_s / 1e6)));
+        figures.push(("read to the end", units::count(consumed.passes)));
+    }
     let latencies = latencies(&report.latency_us).into_iter();
     figures.extend(latencies.filter_map(|(name, us)| Some((name, units::latency(us?)))));
     figures.push(("records", units::count(report.records)));

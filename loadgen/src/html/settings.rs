@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::units;
 use crate::machine::Machine;
 use crate::plan::{
-    Arrivals, Begin, ConsumePlan, Extent, Fill, Keys, Pace, Plan, ProducePlan, Protocol, Rate, Shape, Skew,
-    Work,
+    Arrivals, Begin, ConsumePlan, Extent, Fill, Keys, MixedPlan, Pace, Plan, ProducePlan, Protocol, Rate,
+    Shape, Skew, Work,
 };
 use crate::report::{Broker, Report};
 
@@ -29,6 +29,7 @@ pub fn plan(plan: &Plan) -> Rows {
     rows.extend(match work {
         Work::Produce(plan) => produce(plan),
         Work::Consume(plan) => consume(plan),
+        Work::Mixed(plan) => mixed(plan),
     });
     let cpus = cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     rows.push(("CPUs of the generator", if cpus.is_empty() { "any, one thread".to_owned() } else { cpus }));
@@ -70,10 +71,22 @@ fn consume(plan: &ConsumePlan) -> Rows {
             rows.push(("measured", extent.map_or_else(to_the_end, self::extent)));
         }
     }
-    if let Some(Fill { records, shape }) = fill {
-        rows.push(("filled with, if created", format!("{} records", units::count(*records))));
-        rows.extend(self::shape(*shape));
-    }
+    rows.extend(fill.iter().flat_map(self::fill));
+    rows
+}
+
+fn mixed(plan: &MixedPlan) -> Rows {
+    let MixedPlan { feed, consumers, fill } = plan;
+    let mut rows = vec![("consumers, again and again", consumers.to_string())];
+    rows.extend(produce(feed));
+    rows.extend(self::fill(fill));
+    rows
+}
+
+fn fill(fill: &Fill) -> Rows {
+    let Fill { records, shape } = fill;
+    let mut rows = vec![("filled with, if created", format!("{} records", units::count(*records)))];
+    rows.extend(self::shape(*shape));
     rows
 }
 

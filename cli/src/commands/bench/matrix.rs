@@ -20,9 +20,9 @@ use crate::args::Global;
 
 /// Run every combination of some settings, in turn.
 ///
-/// FILE is TOML: `command` (produce, consume or e2e), `runs` of each combination (default 3), `[settings]` that all of
-/// them have and `[axes]` with a list of values for each setting that is varied. Settings are the command's flags
-/// without their dashes.
+/// FILE is TOML: `command` (produce, consume, e2e or mixed), `runs` of each combination (default 3), `[settings]` that
+/// all of them have and `[axes]` with a list of values for each setting that is varied. Settings are the command's
+/// flags without their dashes.
 #[derive(Debug, Args)]
 pub struct MatrixArgs {
     /// What to run.
@@ -142,7 +142,8 @@ impl Matrix {
             BenchCommand::Produce(args) => args.plan(),
             BenchCommand::Consume(args) => args.plan(),
             BenchCommand::E2e(args) => args.plan(),
-            _ => bail!("command = \"{}\": use produce, consume or e2e", self.command),
+            BenchCommand::Mixed(args) => args.plan(),
+            _ => bail!("command = \"{}\": use produce, consume, e2e or mixed", self.command),
         };
         Ok(Cell { name, plan: run.plan(global, work), target: run.target })
     }

@@ -10,6 +10,7 @@ use corrente_loadgen::plan::{Extent, Pace, Plan, ProducePlan, Rate, Work};
 use serde::Serialize;
 
 use super::e2e::E2eArgs;
+use super::mixed::MixedArgs;
 use super::produce::ProduceArgs;
 use super::running::Runner;
 use super::shared::Run;
@@ -38,6 +39,7 @@ pub struct MaxArgs {
 enum MaxWork {
     Produce(ProduceArgs),
     E2e(E2eArgs),
+    Mixed(MixedArgs),
 }
 
 /// The search, for people and for scripts.
@@ -62,6 +64,7 @@ pub fn run(global: &Global, args: MaxArgs) -> Result<ExitCode> {
     let (run, work) = match args.work {
         MaxWork::Produce(args) => args.plan(),
         MaxWork::E2e(args) => args.plan(),
+        MaxWork::Mixed(args) => args.plan(),
     };
     let mut plan = run.plan(global, work);
     let start = prepare(&mut plan, &run)?;
@@ -105,6 +108,7 @@ fn prepare(plan: &mut Plan, run: &Run) -> Result<u64> {
 fn sending(plan: &mut Plan) -> Result<&mut ProducePlan> {
     match &mut plan.work {
         Work::Produce(sending) => Ok(sending),
+        Work::Mixed(mixed) => Ok(&mut mixed.feed),
         Work::Consume(consume) => consume.feed.as_mut().ok_or_else(|| anyhow::anyhow!("nothing is sent")),
     }
 }
