@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use corrente_protocol::compression::Compression;
 use corrente_protocol::ids::{Offset, PartitionIndex, TopicName};
 use corrente_protocol::record::RecordView;
 use corrente_protocol::record_batch::RecordBatch;
@@ -25,6 +26,8 @@ pub struct Batch {
     pub partition: u32,
     /// The records, in order; at least one.
     pub records: Vec<RecordView>,
+    /// How the broker keeps the batch.
+    pub compression: Compression,
     /// One past the last record a consumer could read when this was fetched.
     pub high_watermark: Offset,
 }
@@ -88,10 +91,13 @@ impl Fetched {
             match self.wanted(&batch, len_max) {
                 Ok(records) if records.is_empty() => {}
                 Ok(records) => {
+                    // An unknown codec would have yielded no records.
+                    let compression = batch.header().attributes.compression().unwrap_or_default();
                     return Some(Ok(Batch {
                         topic: self.topic.clone(),
                         partition: self.partition.0,
                         records,
+                        compression,
                         high_watermark: self.high_watermark,
                     }));
                 }
