@@ -27,6 +27,7 @@ mod pacer;
 mod payload;
 pub mod plan;
 mod produce;
+pub mod profile;
 mod recorder;
 pub mod report;
 mod schedule;
@@ -45,6 +46,7 @@ use anyhow::{Context, Result};
 
 pub use live::Live;
 use plan::{Plan, Work};
+use profile::Profile;
 use report::{Consumed, Report};
 use stages::Stages;
 use timeline::{Seconds, Timeline};
@@ -114,6 +116,14 @@ pub fn run(plan: &Plan, live: &Arc<Live>) -> Result<Outcome> {
         report.verification = Some(runtime.block_on(verify::verify(plan, &outcomes))?);
     }
     Ok(Outcome { report, seconds, measured_from })
+}
+
+/// Reads a topic on the calling thread and says what its records are like: all there are now, or the first so many, to
+/// whole batches. `live` shows how far it is, and ends it early.
+pub fn profile(brokers: &[String], topic: &str, records_max: Option<u64>, live: &Live) -> Result<Profile> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build().context("starting the reader")?;
+    runtime.block_on(profile::take(brokers, topic, records_max, live))
 }
 
 fn runtime(plan: &Plan) -> Result<tokio::runtime::Runtime> {

@@ -7,6 +7,7 @@ mod matrix;
 mod max;
 mod mixed;
 mod produce;
+mod profile;
 mod report;
 mod results;
 mod running;
@@ -25,6 +26,7 @@ use self::matrix::MatrixArgs;
 use self::max::MaxArgs;
 use self::mixed::MixedArgs;
 use self::produce::ProduceArgs;
+use self::profile::ProfileArgs;
 use self::report::ReportArgs;
 use self::running::Runner;
 use self::target::Broker;
@@ -40,6 +42,7 @@ pub enum BenchCommand {
     Matrix(MatrixArgs),
     Compare(CompareArgs),
     Report(ReportArgs),
+    Profile(ProfileArgs),
 }
 
 /// What a run whose figures are not to be believed ends with.
@@ -55,6 +58,7 @@ pub fn run(global: &Global, command: BenchCommand) -> Result<ExitCode> {
         BenchCommand::Matrix(args) => return matrix::run(global, &args),
         BenchCommand::Compare(args) => return compare::run(global, &args),
         BenchCommand::Report(args) => return report::run(&args),
+        BenchCommand::Profile(args) => return profile::run(global, args),
     };
     run.results.begin()?;
     let mut plan = run.plan(global, work);

@@ -26,12 +26,21 @@ impl Runner {
 
     /// Blocks until the run is over; an interrupt ends it early, with what it has found by then.
     pub fn run(&self, plan: &Plan) -> Result<Outcome> {
+        let plan = plan.clone();
+        self.watch(move |live| corrente_loadgen::run(&plan, live))
+    }
+
+    /// The same for anything that says how far it is, and ends when it is told to.
+    pub fn watch<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Live>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let live = Arc::new(Live::stopped_by(Arc::clone(&self.interrupted)));
         let generator = {
-            let (plan, live) = (plan.clone(), live.clone());
+            let live = live.clone();
             std::thread::Builder::new()
                 .name(corrente_loadgen::THREADS.to_owned())
-                .spawn(move || corrente_loadgen::run(&plan, &live))?
+                .spawn(move || work(&live))?
         };
         let progress = Progress::text();
         while !generator.is_finished() {
