@@ -170,6 +170,7 @@ mod tests {
             "corrente bench report f",
             "corrente bench profile",
             "corrente bench profile t --records 0",
+            "corrente bench produce --replay missing",
             "corrente bench report --html f",
             "corrente produce t --durability maybe",
             "corrente produce t --header novalue",

@@ -35,10 +35,15 @@ pub struct Share {
     pub in_flight_max: usize,
     /// When this worker is done.
     pub until: Until,
-    /// Records in each batch.
-    pub batch_records: u64,
-    /// Payload bytes in each batch.
-    pub batch_bytes: u64,
+}
+
+/// What a batch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Records.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
 }
 
 /// The end of a worker's share.
@@ -53,13 +58,13 @@ pub enum Until {
 /// How many sends may go by, when behind schedule, before other tasks of this thread get their turn.
 const SENDS_PER_TURN: u32 = 8;
 
-/// Sends a share through `send`, which is given the number of the batch and when it was due, and returns once every
-/// answer is in.
+/// Sends a share through `send`, which is given the number of the batch and when it was due and says what it holds, and
+/// returns once every answer is in.
 ///
 /// Stops sending early when `live` says so. An error of `send` is counted, not returned.
 pub async fn drive<S, F, E>(mut share: Share, live: &Live, recorder: &mut Recorder, send: S) -> Result<()>
 where
-    S: Fn(u64, Duration) -> F,
+    S: Fn(u64, Duration) -> (Size, F),
     F: Future<Output = Result<(), E>>,
     E: Display,
 {
@@ -91,9 +96,10 @@ where
             sends_in_turn = 0;
             continue;
         }
-        let sending = Sending { due, possible: due.max(room_since), sent: now };
+        let (size, answer) = send(index, due);
+        let sending = Sending { due, possible: due.max(room_since), sent: now, size };
         // Else tokio lets a batch wait whose turn comes when many answers were taken, and sends the next one before it.
-        flying.push(unconstrained(timed(share.start, sending, send(index, due))));
+        flying.push(unconstrained(timed(share.start, sending, answer)));
         measured += u64::from(recorder.measures(due));
         index += share.step;
         promised = share.next_due();
@@ -115,6 +121,7 @@ struct Sending {
     /// When it was due and there was room for it.
     possible: Duration,
     sent: Duration,
+    size: Size,
 }
 
 struct Answer<E> {
@@ -145,21 +152,22 @@ impl Share {
     }
 
     fn record<E: Display>(&self, answer: Answer<E>, live: &Live, recorder: &mut Recorder) {
+        let Size { records, bytes } = answer.sending.size;
         match answer.outcome {
             Ok(()) => {
-                live.add(self.batch_records, self.batch_bytes);
+                live.add(records, bytes);
                 recorder.acknowledged(Completion {
                     due: answer.sending.due,
                     possible: answer.sending.possible,
                     sent: answer.sending.sent,
                     done: answer.done,
-                    records: self.batch_records,
-                    bytes: self.batch_bytes,
+                    records,
+                    bytes,
                 });
             }
             Err(error) => {
-                live.add_errors(self.batch_records);
-                recorder.failed(answer.done, self.batch_records, &error);
+                live.add_errors(records);
+                recorder.failed(answer.done, records, &error);
             }
         }
     }
@@ -176,21 +184,13 @@ mod tests {
     /// A batch of one record every millisecond.
     fn open_loop() -> Option<Schedule> {
         let curve = Curve::new(Rate::Constant(1_000), Duration::ZERO, Duration::ZERO);
-        Some(Schedule::new(curve, Arrivals::Constant, 1, (0, 1), 1))
+        Some(Schedule::new(curve, Arrivals::Constant, 1.0, (0, 1), 1))
     }
 
+    const SIZE: Size = Size { records: 1, bytes: 10 };
+
     fn share(schedule: Option<Schedule>, until: Until, in_flight_max: usize) -> Share {
-        Share {
-            start: Instant::now(),
-            schedule,
-            exact: false,
-            first: 0,
-            step: 1,
-            in_flight_max,
-            until,
-            batch_records: 1,
-            batch_bytes: 10,
-        }
+        Share { start: Instant::now(), schedule, exact: false, first: 0, step: 1, in_flight_max, until }
     }
 
     #[tokio::test]
@@ -198,11 +198,14 @@ mod tests {
         let share = share(open_loop(), Until::Due(Duration::from_millis(100)), 1);
         let mut recorder = Recorder::new(Duration::ZERO);
         // The first batch is answered after the stall; with one batch in flight, all others have to wait for it.
-        let send = |index, _| async move {
-            if index == 0 {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Ok::<(), Infallible>(())
+        let send = |index, _| {
+            let answer = async move {
+                if index == 0 {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Ok::<(), Infallible>(())
+            };
+            (SIZE, answer)
         };
         drive(share, &Live::default(), &mut recorder, send).await.unwrap();
         assert_eq!(recorder.records(), 100);
@@ -219,13 +222,14 @@ mod tests {
         let mut recorder = Recorder::new(Duration::ZERO);
         let send = |_, _| {
             let (in_flight, deepest) = (&in_flight, &deepest);
-            async move {
+            let answer = async move {
                 in_flight.set(in_flight.get() + 1);
                 deepest.set(deepest.get().max(in_flight.get()));
                 tokio::task::yield_now().await;
                 in_flight.set(in_flight.get() - 1);
                 Ok::<(), Infallible>(())
-            }
+            };
+            (SIZE, answer)
         };
         drive(share, &Live::default(), &mut recorder, send).await.unwrap();
         assert_eq!((recorder.records(), deepest.get()), (50, 4));
@@ -248,11 +252,12 @@ mod tests {
                 answers.take().into_iter().for_each(|answer| answer.send(()).unwrap());
                 answer.send(()).unwrap();
             }
-            async move {
+            let leaving = async move {
                 let _through = door.acquire().await.unwrap();
                 left.borrow_mut().push(index);
                 answered.await
-            }
+            };
+            (SIZE, leaving)
         };
         drive(share, &Live::default(), &mut Recorder::new(Duration::ZERO), send).await.unwrap();
         assert_eq!(left.take(), (0..ANSWERED_AT_ONCE + 20).collect::<Vec<_>>());
@@ -263,8 +268,10 @@ mod tests {
         let live = Live::default();
         let share = share(None, Until::Measured(10), 2);
         let mut recorder = Recorder::new(Duration::ZERO);
-        let send = |index, _| async move {
-            if index % 2 == 0 { Ok(()) } else { Err(format!("batch {index} refused")) }
+        let send = |index, _| {
+            let answer =
+                async move { if index % 2 == 0 { Ok(()) } else { Err(format!("batch {index} refused")) } };
+            (SIZE, answer)
         };
         drive(share, &live, &mut recorder, send).await.unwrap();
         assert_eq!((recorder.records(), recorder.errors()), (5, 5));
@@ -281,7 +288,7 @@ mod tests {
             if index == 20 {
                 live.stop();
             }
-            async { Ok::<(), Infallible>(()) }
+            (SIZE, async { Ok::<(), Infallible>(()) })
         };
         drive(share, &live, &mut recorder, send).await.unwrap();
         assert_eq!(recorder.records(), 21);

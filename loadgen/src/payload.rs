@@ -5,6 +5,7 @@
 //! of a batch carry the time at which it was built.
 
 mod keys;
+mod replay;
 mod values;
 
 use anyhow::{Result, ensure};
@@ -14,13 +15,16 @@ use fastrand::Rng;
 
 use self::keys::Population;
 use self::values::fill_value;
+use crate::drive::Size;
 use crate::plan::Shape;
 
-/// Encoded record batches for a topic, all of one shape.
+/// Encoded record batches for a topic.
 #[derive(Debug)]
 pub struct Payload {
     /// By partition; one ring for all where keys do not decide.
     rings: Vec<Vec<Bytes>>,
+    /// What each of them holds.
+    sizes: Vec<Vec<Size>>,
     population: Option<Population>,
     partitions: u32,
     seed: u64,
@@ -55,7 +59,7 @@ impl Payload {
             "one prepared batch of {batch_bytes} bytes for each of {rings} partitions is more than the {BYTES_MAX} \
              bytes that batches may take: make batches smaller, or leave --keys out"
         );
-        let count = (BYTES_WANTED_MAX / rings / batch_bytes).clamp(1, BATCHES_MAX);
+        let count = ring_length(rings, batch_bytes);
         let mut rng = Rng::with_seed(shape.seed);
         let ring = |partition: usize| -> Result<Vec<Bytes>> {
             let keys = population.as_ref().map(|population| (population, partition));
@@ -64,8 +68,10 @@ impl Payload {
             }
             (0..count).map(|_| build(shape, keys, timestamp_ms, &mut rng)).collect()
         };
-        let rings = (0..rings).map(ring).collect::<Result<_>>()?;
-        Ok(Payload { rings, population, partitions, seed: shape.seed })
+        let rings: Vec<Vec<Bytes>> = (0..rings).map(ring).collect::<Result<_>>()?;
+        let size = Size { records: u64::from(shape.batch_records), bytes: shape.batch_bytes() };
+        let sizes = rings.iter().map(|ring| vec![size; ring.len()]).collect();
+        Ok(Payload { rings, sizes, population, partitions, seed: shape.seed })
     }
 
     /// The batch with this number in an endless row of them, and where it goes: to the partition its keys choose, or to
@@ -73,6 +79,33 @@ impl Payload {
     pub fn batch(&self, index: u64) -> (u32, Bytes) {
         let Place { partition, ring, position } = self.place(index);
         (u32::try_from(partition).expect("one of them"), self.rings[ring][position].clone())
+    }
+
+    /// What that batch holds.
+    pub fn size(&self, index: u64) -> Size {
+        let Place { ring, position, .. } = self.place(index);
+        self.sizes[ring][position]
+    }
+
+    /// Records of a batch in the mean, over an endless row of them.
+    pub fn batch_records(&self) -> f64 {
+        let mut records = self.sizes.iter().flatten().map(|size| size.records);
+        // What is lost in summing up shares would make a batch too many where all are alike.
+        if let Some(first) = records.next()
+            && records.all(|records| records == first)
+        {
+            return first as f64;
+        }
+        let mean = |ring: &Vec<Size>| {
+            ring.iter().map(|size| size.records as f64).sum::<f64>() / ring.len().max(1) as f64
+        };
+        match &self.population {
+            Some(population) => {
+                let parts = self.sizes.iter().enumerate();
+                parts.map(|(partition, ring)| population.share_of(partition) * mean(ring)).sum()
+            }
+            None => mean(&self.sizes[0]),
+        }
     }
 
     /// Where that batch is taken from.
@@ -97,6 +130,11 @@ impl Payload {
     pub fn partitions(&self) -> u32 {
         self.partitions
     }
+}
+
+/// Batches of each ring, that many rings of batches of that size stay within what is wanted.
+fn ring_length(rings: usize, batch_bytes: usize) -> usize {
+    (BYTES_WANTED_MAX / rings / batch_bytes).clamp(1, BATCHES_MAX)
 }
 
 fn modulo(index: u64, length: usize) -> usize {
@@ -125,12 +163,12 @@ fn build(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::plan::{Keys, Skew};
     use corrente_client::{Compression, partition_for_key};
 
-    const SHAPE: Shape = Shape {
+    pub(crate) const SHAPE: Shape = Shape {
         record_size: 100,
         key_size: 8,
         batch_records: 10,
@@ -186,7 +224,7 @@ mod tests {
             let share = population.share_of(partition);
             assert!((f64::from(sent) / 20_000.0 - share).abs() < 0.02, "{partition}: {sent} of {share}");
         }
-        let mut key = [0; 8];
+        let mut key = Vec::new();
         for partition in 0..8 {
             population.draw(partition, &mut Rng::with_seed(1), &mut key);
             assert_eq!(partition_for_key(&key, 8) as usize, partition);

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use corrente_client::{Compression, Durability};
 use serde::{Deserialize, Serialize};
 
+use crate::profile::Profile;
 pub use crate::schedule::{Arrivals, Rate};
 
 /// A run, complete: nothing outside it changes what is sent or read.
@@ -64,6 +65,10 @@ pub struct ProducePlan {
     pub warmup: Duration,
     /// The shape of records and batches.
     pub shape: Shape,
+    /// What records and batches are like instead, and how the rate changes while it is measured; of the shape the
+    /// compressible part and the seed remain.
+    #[serde(default)]
+    pub replay: Option<Profile>,
     /// Batches in flight at most, over all connections; at least `connections`.
     pub in_flight_max: usize,
     /// Clients, each with connections of its own; at least 1.
@@ -316,6 +321,13 @@ impl ProducePlan {
             self.connections
         );
         self.extent.check()?;
+        if let Some(profile) = &self.replay {
+            profile.check()?;
+            ensure!(
+                !matches!(self.pace, Pace::OpenLoop { rate: Rate::Ramp { .. }, .. }),
+                "a replayed rate changes as it was recorded: give its mean"
+            );
+        }
         self.shape.check()
     }
 }
@@ -457,6 +469,7 @@ pub(crate) mod tests {
                     compression: Compression::None,
                     seed: 7,
                 },
+                replay: None,
                 in_flight_max: 64,
                 connections: 2,
                 durability: Durability::IsrFlushed,

@@ -11,7 +11,7 @@ use crate::broker::Broker;
 use crate::drive::{Share, Until, drive};
 use crate::live::Live;
 use crate::payload::Payload;
-use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan};
+use crate::plan::{Extent, Fill, Pace, Plan, ProducePlan, Rate};
 use crate::recorder::Recorder;
 use crate::schedule::{Curve, Schedule};
 use crate::stages::Stages;
@@ -41,8 +41,12 @@ impl<'a> Sender<'a> {
         while brokers.len() < work.connections {
             brokers.push(Broker::connect(plan).await?);
         }
-        let payload = Arc::new(Payload::new(&work.shape, brokers[0].partitions(), wall_clock_ms())?);
-        Ok(Sender { plan, work, brokers, created, payload })
+        let partitions = brokers[0].partitions();
+        let payload = match &work.replay {
+            Some(profile) => Payload::replayed(profile, &work.shape, partitions, wall_clock_ms())?,
+            None => Payload::new(&work.shape, partitions, wall_clock_ms())?,
+        };
+        Ok(Sender { plan, work, brokers, created, payload: Arc::new(payload) })
     }
 
     /// Partitions of the topic it sends to.
@@ -72,7 +76,7 @@ impl<'a> Sender<'a> {
                 broker,
                 durability: work.durability,
                 payload: Arc::clone(&self.payload),
-                share: share(self.plan, work, start, worker),
+                share: share(self.plan, work, self.payload.batch_records(), start, worker),
                 ledgers: ledgers.to_vec(),
                 outcomes: watch.outcomes.clone(),
                 stages: watch.stages.clone(),
@@ -107,8 +111,6 @@ pub async fn fill(broker: Broker, fill: &Fill, live: &Arc<Live>) -> Result<()> {
             step: 1,
             in_flight_max: IN_FLIGHT,
             until: Until::Measured(fill.shape.batches_for(fill.records)),
-            batch_records: u64::from(fill.shape.batch_records),
-            batch_bytes: fill.shape.batch_bytes(),
         },
         ledgers: Vec::new(),
         outcomes: None,
@@ -137,43 +139,42 @@ impl Worker {
         let Worker { broker, durability, payload, share, ledgers, outcomes, stages } = self;
         let (broker, payload, ledgers) = (&broker, &payload, &ledgers);
         let (outcomes, stages) = (&outcomes, &stages);
-        let send = |index: u64, due: Duration| async move {
-            let (partition, batch) = payload.batch(index);
-            let answer = match stages {
-                Some(stages) => stages.produce(broker, (partition, batch), durability, due).await,
-                None => broker.produce(partition, batch, durability).await,
+        let send = |index: u64, due: Duration| {
+            let answer = async move {
+                let (partition, batch) = payload.batch(index);
+                let answer = match stages {
+                    Some(stages) => stages.produce(broker, (partition, batch), durability, due).await,
+                    None => broker.produce(partition, batch, durability).await,
+                };
+                if let Some(outcomes) = outcomes {
+                    outcomes.answered(partition, index, answer.as_ref().ok());
+                }
+                let (base, end) = answer?;
+                ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
+                Ok::<(), anyhow::Error>(())
             };
-            if let Some(outcomes) = outcomes {
-                outcomes.answered(partition, index, answer.as_ref().ok());
-            }
-            let (base, end) = answer?;
-            ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
-            Ok::<(), anyhow::Error>(())
+            (payload.size(index), answer)
         };
         drive(share, &live, &mut recorder, send).await?;
         Ok(recorder)
     }
 }
 
-/// Batches go to the workers in turn.
-fn share(plan: &Plan, work: &ProducePlan, start: Instant, worker: usize) -> Share {
+/// Batches go to the workers in turn; they hold `batch_records` in the mean.
+fn share(plan: &Plan, work: &ProducePlan, batch_records: f64, start: Instant, worker: usize) -> Share {
     let (worker_index, workers) = (worker as u64, work.connections as u64);
     let schedule = match work.pace {
         Pace::OpenLoop { rate, arrivals } => {
-            let measured = match work.extent {
-                Extent::Duration(duration) => duration,
-                Extent::Records(_) => Duration::ZERO,
-            };
-            let curve = Curve::new(rate, work.warmup, measured);
             let turn = (worker_index, workers);
-            Some(Schedule::new(curve, arrivals, work.shape.batch_records, turn, work.shape.seed))
+            Some(Schedule::new(curve(work, rate), arrivals, batch_records, turn, work.shape.seed))
         }
         Pace::ClosedLoop => None,
     };
     let until = match work.extent {
         // The first workers take one batch more where they do not come out even.
         Extent::Records(records) => {
-            Until::Measured((work.shape.batches_for(records) + workers - 1 - worker_index) / workers)
+            let batches = (records as f64 / batch_records).ceil() as u64;
+            Until::Measured((batches + workers - 1 - worker_index) / workers)
         }
         Extent::Duration(duration) => Until::Due(work.warmup + duration),
     };
@@ -186,8 +187,23 @@ fn share(plan: &Plan, work: &ProducePlan, start: Instant, worker: usize) -> Shar
         step: workers,
         in_flight_max: work.in_flight_max / work.connections + extra,
         until,
-        batch_records: u64::from(work.shape.batch_records),
-        batch_bytes: work.shape.batch_bytes(),
+    }
+}
+
+/// What is due by when: as the plan says, or as it was recorded.
+fn curve(work: &ProducePlan, rate: Rate) -> Curve {
+    let recorded = work.replay.as_ref().and_then(|profile| profile.arrivals.as_ref());
+    match (rate, recorded, work.extent) {
+        (Rate::Constant(mean), Some(recorded), extent) => {
+            let mean = mean as f64;
+            let measured = match extent {
+                Extent::Duration(duration) => duration,
+                Extent::Records(records) => Duration::from_secs_f64(records as f64 / mean),
+            };
+            Curve::recorded(mean, &recorded.curve, work.warmup, measured)
+        }
+        (_, _, Extent::Duration(duration)) => Curve::new(rate, work.warmup, duration),
+        (_, _, Extent::Records(_)) => Curve::new(rate, work.warmup, Duration::ZERO),
     }
 }
 
@@ -208,7 +224,8 @@ mod tests {
         work.connections = 3;
         work.in_flight_max = 8;
         change(&mut work);
-        (0..3).map(|worker| share(&plan, &work, Instant::now(), worker)).collect()
+        let batch_records = f64::from(work.shape.batch_records);
+        (0..3).map(|worker| share(&plan, &work, batch_records, Instant::now(), worker)).collect()
     }
 
     #[test]

@@ -52,17 +52,16 @@ pub struct Schedule {
 
 impl Schedule {
     /// The schedule of worker number `worker` of `workers`: at equal distances they take turns, and Poisson processes
-    /// of their own add up to one. The same seed gives the same times.
+    /// of their own add up to one. The same seed gives the same times. Batches hold `batch_records` in the mean.
     pub fn new(
         curve: Curve,
         arrivals: Arrivals,
-        batch_records: u32,
+        batch_records: f64,
         (worker, workers): (u64, u64),
         seed: u64,
     ) -> Schedule {
         assert!(worker < workers, "worker {worker} of {workers}");
         let rng = Rng::with_seed(seed ^ worker.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let batch_records = f64::from(batch_records);
         Schedule { curve, arrivals, batch_records, next: worker, workers, position: 0.0, rng }
     }
 
@@ -84,13 +83,12 @@ impl Schedule {
 }
 
 /// A rate with its times: how many records are due by when.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Curve {
-    from: f64,
-    to: f64,
-    /// The seconds at which it begins to rise or fall, and how many it does so.
-    ramp_begin_s: f64,
-    ramp_s: f64,
+#[derive(Debug, Clone, PartialEq)]
+pub enum Curve {
+    /// The same all the time, or changing in a straight line.
+    Straight(Straight),
+    /// As it was recorded.
+    Recorded(Recorded),
 }
 
 impl Curve {
@@ -101,9 +99,41 @@ impl Curve {
             Rate::Ramp { from, to } => (from, to),
         };
         let (ramp_begin_s, ramp_s) = (warmup.as_secs_f64(), measured.as_secs_f64());
-        Curve { from: from as f64, to: to as f64, ramp_begin_s, ramp_s }
+        Curve::Straight(Straight { from: from as f64, to: to as f64, ramp_begin_s, ramp_s })
     }
 
+    /// Rates in equal steps, in parts of the mean, laid over `measured` behind the warm-up; the mean before that, and
+    /// after. Their mean is 1.
+    pub fn recorded(mean: f64, steps: &[f64], warmup: Duration, measured: Duration) -> Curve {
+        let step_s = measured.as_secs_f64() / steps.len() as f64;
+        let mut due = 0.0;
+        let ends = steps.iter().map(|part| {
+            due += part * mean * step_s;
+            due
+        });
+        Curve::Recorded(Recorded { mean, begin_s: warmup.as_secs_f64(), step_s, ends: ends.collect() })
+    }
+
+    /// When the record is due before which `records` are.
+    fn due(&self, records: f64) -> Duration {
+        match self {
+            Curve::Straight(straight) => straight.due(records),
+            Curve::Recorded(recorded) => recorded.due(records),
+        }
+    }
+}
+
+/// From one rate to another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Straight {
+    from: f64,
+    to: f64,
+    /// The seconds at which it begins to rise or fall, and how many it does so.
+    ramp_begin_s: f64,
+    ramp_s: f64,
+}
+
+impl Straight {
     /// When the record is due before which `records` are.
     fn due(&self, records: f64) -> Duration {
         let before_ramp = self.from * self.ramp_begin_s;
@@ -122,6 +152,33 @@ impl Curve {
     }
 }
 
+/// A rate that is constant within each step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    mean: f64,
+    begin_s: f64,
+    step_s: f64,
+    /// Records due by the end of each step, counted from the begin.
+    ends: Vec<f64>,
+}
+
+impl Recorded {
+    fn due(&self, records: f64) -> Duration {
+        let in_steps = records - self.mean * self.begin_s;
+        if in_steps <= 0.0 {
+            return seconds(records / self.mean);
+        }
+        // A step in which nothing is due ends with as many as it began with, and is passed over.
+        let step = self.ends.partition_point(|end| *end <= in_steps);
+        let before = step.checked_sub(1).map_or(0.0, |before| self.ends[before]);
+        let into_step_s = match self.ends.get(step) {
+            Some(end) => (in_steps - before) / (end - before) * self.step_s,
+            None => (in_steps - before) / self.mean,
+        };
+        seconds(self.begin_s + step as f64 * self.step_s + into_step_s)
+    }
+}
+
 /// To the nearest nanosecond; what no clock can count is never due.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
@@ -137,7 +194,8 @@ mod tests {
     fn dues(rate: Rate, arrivals: Arrivals, batch_records: u32, workers: u64, count: usize) -> Vec<Duration> {
         let curve = Curve::new(rate, SECOND, 10 * SECOND);
         let of_worker = |worker| {
-            let mut schedule = Schedule::new(curve, arrivals, batch_records, (worker, workers), 1);
+            let records = f64::from(batch_records);
+            let mut schedule = Schedule::new(curve.clone(), arrivals, records, (worker, workers), 1);
             (0..count).map(move |_| schedule.next_due())
         };
         let mut dues: Vec<Duration> = (0..workers).flat_map(of_worker).collect();
@@ -185,6 +243,30 @@ mod tests {
     }
 
     #[test]
+    fn a_recorded_curve_is_laid_over_the_measured_part() {
+        // 1 s at the mean of 1 000, then 4 steps of 2 s, and the mean again.
+        let curve = Curve::recorded(1_000.0, &[0.5, 2.0, 0.0, 1.5], SECOND, 8 * SECOND);
+        for (records, due_s) in [
+            (0, 0.0),
+            (1_000, 1.0),
+            (1_500, 2.0),
+            (2_000, 3.0),
+            (4_000, 4.0),
+            (5_999, 4.999_5),
+            // Nothing is due between the end of the second step and the begin of the fourth.
+            (6_000, 7.0),
+            (7_500, 8.0),
+            (9_000, 9.0),
+            (10_000, 10.0),
+        ] {
+            assert_eq!(curve.due(f64::from(records)), seconds(due_s), "{records}");
+        }
+        let mut schedule = Schedule::new(curve, Arrivals::Constant, 500.0, (0, 1), 1);
+        let dues: Vec<f64> = (0..5).map(|_| schedule.next_due().as_secs_f64()).collect();
+        assert_eq!(dues, [0.0, 0.5, 1.0, 2.0, 3.0]);
+    }
+
+    #[test]
     fn poisson_arrivals_have_the_mean_and_the_spread_of_their_kind() {
         const COUNT: usize = 40_000;
         for workers in [1, 4] {
@@ -208,7 +290,7 @@ mod tests {
     fn a_seed_is_a_schedule() {
         let poisson = |seed| {
             let curve = Curve::new(Rate::Constant(1_000), SECOND, SECOND);
-            Schedule::new(curve, Arrivals::Poisson, 1, (0, 1), seed).next_due()
+            Schedule::new(curve, Arrivals::Poisson, 1.0, (0, 1), seed).next_due()
         };
         assert_eq!(poisson(7), poisson(7));
         assert_ne!(poisson(7), poisson(8));
@@ -239,7 +321,7 @@ mod tests {
             seed: u64,
         ) {
             let curve = Curve::new(rate, SECOND, 10 * SECOND);
-            let mut schedule = Schedule::new(curve, arrivals, batch_records, (1, 2), seed);
+            let mut schedule = Schedule::new(curve, arrivals, f64::from(batch_records), (1, 2), seed);
             let mut last = Duration::ZERO;
             for _ in 0..1_000 {
                 let due = schedule.next_due();

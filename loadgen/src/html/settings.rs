@@ -39,10 +39,14 @@ pub fn plan(plan: &Plan) -> Rows {
 }
 
 fn produce(plan: &ProducePlan) -> Rows {
-    let ProducePlan { pace, extent, warmup, shape, in_flight_max, connections, durability, .. } = plan;
+    let ProducePlan { pace, extent, warmup, shape, replay, in_flight_max, connections, durability, .. } =
+        plan;
     let mut rows = self::pace(*pace);
     rows.extend([("measured", self::extent(*extent)), ("warm-up", seconds(*warmup))]);
-    rows.extend(self::shape(*shape));
+    match replay {
+        Some(profile) => rows.push(("records like those of", format!("topic {}", profile.topic))),
+        None => rows.extend(self::shape(*shape)),
+    }
     rows.extend([
         ("batches in flight, at most", units::count(*in_flight_max as u64)),
         ("connections", connections.to_string()),

@@ -1,7 +1,7 @@
 //! `corrente bench profile`: what the records of a topic are like.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -45,6 +45,16 @@ pub fn run(global: &Global, args: ProfileArgs) -> Result<ExitCode> {
     }
     global.output.one(&profile, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads what --json wrote.
+pub fn read(path: &str) -> Result<Box<Profile>, String> {
+    let path = Path::new(path);
+    let json = fs::read(path).map_err(|error| error.to_string())?;
+    let profile: Box<Profile> =
+        serde_json::from_slice(&json).map_err(|error| format!("it holds no profile: {error}"))?;
+    profile.check().map_err(|error| format!("it holds no profile: {error}"))?;
+    Ok(profile)
 }
 
 fn parse_some(text: &str) -> Result<u64, String> {

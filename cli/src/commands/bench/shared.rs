@@ -88,9 +88,9 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Sending {
     /// Records per second, sent on time whether or not the broker keeps up; A..B changes from A to B while it is
-    /// measured.
-    #[arg(long, value_name = "R|A..B", value_parser = parse_rate, default_value = "10000")]
-    pub rate: Rate,
+    /// measured. Default: 10000
+    #[arg(long, value_name = "R|A..B", value_parser = parse_rate)]
+    pub rate: Option<Rate>,
     /// How batches are spread at that rate: at equal distances, at random as those of many independent senders, or N at
     /// once.
     #[arg(long, value_name = "constant|poisson|burst:N", value_parser = parse_arrivals, default_value = "constant")]
@@ -110,6 +110,8 @@ pub struct Sending {
     pub verify: bool,
 }
 
+/// How much is sent if nothing is said.
+const DEFAULT_RATE: Rate = Rate::Constant(10_000);
 /// How long a run is if nothing is said.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// Batches an open loop may have in flight: far above any healthy depth, yet bounded.
@@ -156,10 +158,11 @@ impl Sending {
     /// On a schedule, with room for as many batches in flight as a schedule may need.
     pub fn open_loop(&self, run: &Run) -> ProducePlan {
         ProducePlan {
-            pace: Pace::OpenLoop { rate: self.rate, arrivals: self.arrivals },
+            pace: Pace::OpenLoop { rate: self.rate.unwrap_or(DEFAULT_RATE), arrivals: self.arrivals },
             extent: run.extent().unwrap_or(Extent::Duration(DEFAULT_DURATION)),
             warmup: self.warmup,
             shape: run.shape(),
+            replay: None,
             in_flight_max: OPEN_LOOP_IN_FLIGHT.max(self.connections),
             connections: self.connections,
             durability: self.durability,
