@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::process::Stdio;
+
 use common::{Broker, refused, scratch};
 use serde_json::Value;
 
@@ -291,6 +293,37 @@ fn what_was_acknowledged_is_read_back() {
     let table = broker.output("bench produce --records 10 --closed-loop --warmup 0s --verify".split(' '));
     let table = String::from_utf8_lossy(&table);
     assert!(table.contains("10 acknowledged batches, 0 lost, 0 duplicated, 0 out of order"), "{table}");
+}
+
+#[test]
+fn a_verification_that_fails_ends_the_run_with_1_and_one_line() {
+    let home = scratch();
+    let broker = Broker::start(home.path());
+    // Somebody else writes to the topic all the time: what the run did not send is not its own.
+    let mut stranger =
+        broker.run("bench produce --topic t --duration 600s --closed-loop --seed 2".split(' '));
+    let mut stranger = stranger.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    common::wait_for("the stranger's records", || {
+        let described = broker.run(["topic", "describe", "t", "-o", "json"]).output().unwrap();
+        let described: Value = serde_json::from_slice(&described.stdout).ok()?;
+        (described["partitions"][0]["high_watermark"].as_u64()? > 0).then_some(())
+    });
+    let run = "bench produce --topic t --records 1000 --closed-loop --warmup 0s --verify -o json";
+    let mut command = broker.run(run.split(' '));
+    let output = command.output().unwrap();
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    let error = common::the_error(&command, &output);
+    assert!(error.starts_with("error: verification failed: 1000 acknowledged batches, 0 lost"), "{error}");
+    // The figures are there nevertheless.
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["records"], &report["errors"]), (&1_000.into(), &0.into()));
+    let found = &report["verification"];
+    assert!(found["altered"].as_u64().unwrap() > 0 && found["incomplete"].is_null(), "{found}");
+    assert_eq!(
+        (&found["lost"], &found["duplicated"], &found["out_of_order"]),
+        (&0.into(), &0.into(), &0.into())
+    );
 }
 
 #[test]
