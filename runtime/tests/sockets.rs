@@ -186,3 +186,36 @@ fn a_stream_moves_to_another_shard_and_answers_there() {
         }
     });
 }
+
+/// The kernel may have news of a socket that it has not told yet when the socket is dropped: its poll ends all the same,
+/// or the shard would wait for it for ever.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a peer with a thread of its own is no shard"
+)]
+fn sockets_are_dropped_while_their_peers_write() {
+    const CONNECTIONS: usize = 2000;
+    let (tell, told) = std::sync::mpsc::channel::<SocketAddr>();
+    let peer = std::thread::spawn(move || {
+        let address = told.recv().expect("an address");
+        for _ in 0..CONNECTIONS {
+            let mut stream = std::net::TcpStream::connect(address).expect("connected");
+            // Until the shard has dropped it.
+            while std::io::Write::write_all(&mut stream, b"news").is_ok() {}
+        }
+    });
+    on_one_shard(move || {
+        let tell = tell.clone();
+        async move {
+            let listener = Listener::bind(any_port()).await.expect("a free port");
+            tell.send(listener.local_addr().expect("an address")).expect("a peer");
+            for _ in 0..CONNECTIONS {
+                let (mut stream, _) = listener.accept().await.expect("accepted");
+                stream.read(&mut BytesMut::with_capacity(4)).await.expect("a read");
+            }
+        }
+    });
+    peer.join().expect("every connection was closed");
+}

@@ -59,7 +59,7 @@ fn of_shard<T>(take: impl FnOnce(&Shard) -> T) -> T {
     SHARD.with_borrow(|shard| take(shard.as_ref().expect("this is called on a shard")))
 }
 
-/// The ring for files of this shard.
+/// The ring of this shard.
 pub(super) fn ring() -> Rc<Ring> {
     of_shard(|shard| shard.ring.clone())
 }
@@ -268,8 +268,8 @@ impl ShardThread {
         let builder =
             LocalExecutorBuilder::new(placement).io_memory(self.config.io_memory).preempt_timer(TURN_MAX);
         let builder = match self.config.idle {
-            Idle::Park => builder,
-            Idle::Spin(spin) => builder.spin_before_park(spin),
+            // One that spins does so in the task of its ring, which sees sockets and files at once.
+            Idle::Park | Idle::Spin(_) => builder,
             Idle::Poll => builder.spin_before_park(FOREVER),
         };
         builder.make().map_err(failed)

@@ -178,3 +178,103 @@ impl Polls {
         there.filter(|(_, socket)| !socket.unwatched.get()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use futures_util::FutureExt;
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    const READABLE: i32 = PollFlags::IN.bits() as i32;
+    const WRITABLE: i32 = PollFlags::OUT.bits() as i32;
+    const HALF_CLOSED: i32 = PollFlags::IN.union(PollFlags::RDHUP).bits() as i32;
+    const HUNG_UP: i32 = PollFlags::HUP.bits() as i32;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn watched(polls: &Polls) -> (usize, Rc<Readiness>) {
+        let readiness = Readiness::new(7);
+        (polls.add(readiness.clone()), readiness)
+    }
+
+    fn is_ready(readiness: &Readiness, direction: &Direction) -> bool {
+        readiness.ready(direction).now_or_never().is_some()
+    }
+
+    #[test]
+    fn news_lasts_until_a_call_finds_no_more() {
+        let polls = Polls::default();
+        let (number, readiness) = watched(&polls);
+        assert!(!is_ready(&readiness, &readiness.reading));
+        polls.land(number, READABLE, true);
+        assert!(is_ready(&readiness, &readiness.reading) && !is_ready(&readiness, &readiness.writing));
+        readiness.reading.exhausted();
+        assert!(!is_ready(&readiness, &readiness.reading));
+        polls.land(number, WRITABLE, true);
+        assert!(!is_ready(&readiness, &readiness.reading) && is_ready(&readiness, &readiness.writing));
+    }
+
+    #[test]
+    fn the_end_of_a_peer_is_ready_for_ever_and_only_for_what_would_no_longer_block() {
+        let polls = Polls::default();
+        let (number, readiness) = watched(&polls);
+        polls.land(number, HALF_CLOSED, true);
+        readiness.reading.exhausted();
+        assert!(is_ready(&readiness, &readiness.reading), "there is an end to be read");
+        assert!(!is_ready(&readiness, &readiness.writing), "a half-closed peer may still have no room");
+        polls.land(number, HUNG_UP, true);
+        readiness.writing.exhausted();
+        assert!(is_ready(&readiness, &readiness.writing));
+    }
+
+    #[test]
+    fn a_poll_that_the_kernel_ended_is_made_again_while_it_is_wanted() {
+        let polls = Polls::default();
+        let (number, readiness) = watched(&polls);
+        assert!(matches!(polls.land(number, READABLE, false), After::PollAgain(_)));
+        assert!(is_ready(&readiness, &readiness.reading));
+        assert!(polls.unwatch(number, &readiness));
+        assert!(matches!(polls.land(number, READABLE, true), After::Nothing));
+        assert_eq!(polls.in_flight(), 1, "its end has not been told yet");
+        assert!(matches!(polls.land(number, -libc::ECANCELED, false), After::Nothing));
+        assert_eq!(polls.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_number_is_used_again_and_its_earlier_owner_no_longer_ends_it() {
+        let polls = Polls::default();
+        let (number, first) = watched(&polls);
+        polls.land(number, -libc::ENOMEM, false);
+        let error = first.ready(&first.reading).now_or_never().expect("told at once").expect_err("broken");
+        assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+        let (again, _second) = watched(&polls);
+        assert_eq!(again, number);
+        assert!(!polls.unwatch(number, &first));
+        assert_eq!(polls.watched().len(), 1);
+    }
+
+    #[test]
+    fn who_waits_is_not_forgotten_for_another() {
+        let readiness = Readiness::new(7);
+        let mut first = pin!(readiness.ready(&readiness.reading));
+        let count = Arc::new(Count::default());
+        assert!(first.as_mut().poll(&mut Context::from_waker(&Waker::from(count.clone()))).is_pending());
+        let mut second = pin!(readiness.ready(&readiness.reading));
+        assert!(second.as_mut().poll(&mut Context::from_waker(noop_waker_ref())).is_pending());
+        assert_eq!(count.0.load(Ordering::Relaxed), 1, "the first asks again");
+    }
+}

@@ -120,8 +120,9 @@ impl Ring {
         }
     }
 
+    /// By a cancellation: a removal leaves a poll as it is for which the kernel has news that it has not told yet.
     fn end_poll(&self, number: usize) {
-        let entry = opcode::PollRemove::new(OF_POLL | number as u64).build();
+        let entry = opcode::AsyncCancel::new(OF_POLL | number as u64).build();
         #[expect(unsafe_code, reason = "entries of every kind are pushed in the same way")]
         // SAFETY: it points to no memory.
         unsafe {
@@ -155,7 +156,7 @@ impl Ring {
                 Err(error) if is_passing(&error) => {
                     self.land_completions();
                 }
-                Err(error) => panic!("the ring for files is broken: {error}"),
+                Err(error) => panic!("the shard's ring is broken: {error}"),
             }
         }
     }
@@ -169,9 +170,6 @@ impl Ring {
         }
         if reaped > 0 {
             self.touched.set(timer::now());
-            if self.in_flight() == 0 {
-                self.idle.notify_all();
-            }
         }
         reaped
     }
@@ -192,6 +190,9 @@ impl Ring {
                 poll if poll & OF_POLL != 0 => self.land_poll(poll ^ OF_POLL, &completion),
                 slot => self.land_operation(slot, completion.result()),
             }
+        }
+        if landed > 0 && self.in_flight() == 0 {
+            self.idle.notify_all();
         }
         landed
     }

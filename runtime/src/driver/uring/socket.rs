@@ -172,6 +172,7 @@ async fn read(socket: &Socket, into: &mut BytesMut) -> io::Result<usize> {
     unsafe {
         into.advance_mut(received);
     }
+    // Less than there was room for is all there is, urgent data aside, which no protocol here knows.
     if received < room {
         socket.watch.readiness().reading.exhausted();
     }
