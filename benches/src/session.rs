@@ -288,7 +288,7 @@ impl fmt::Display for Session {
         writeln!(f, "{cpus} × {cpu}, {gibibytes} GiB, kernel {kernel}, {file_system}.")?;
         writeln!(
             f,
-            "Median (least..greatest) of {} rounds; broker on one CPU, generator on another.\n",
+            "Median (least..greatest) of {} rounds; broker on one CPU, generator on another, but for shards-2.\n",
             self.rounds
         )?;
         let mut tables = String::new();
