@@ -24,7 +24,8 @@ pub struct StageLatencies {
     pub replication: Latency,
     /// In the broker, until the answer was made.
     pub send: Latency,
-    /// What is left: the network both ways, the kernels' queues, and the client.
+    /// What is left: the client, the network both ways, and the waits in the broker before a request is read and after
+    /// its answer is made.
     pub outside: Latency,
 }
 

@@ -23,8 +23,9 @@ use crate::units::parse_duration;
 
 /// Show what a broker does now: requests, bytes, latencies, connections and memory of each shard, again and again.
 ///
-/// The broker has to serve metrics: corrente serve --metrics HOST:PORT. Each figure is of the interval between two
-/// looks; one that is not known shows as -. Where the output is no terminal, intervals follow each other.
+/// The broker has to serve metrics: corrente serve --metrics HOST:PORT. Rates and latencies are of the interval between
+/// two looks, everything else is what it is now, and failures count from the broker's start; what is not known shows as
+/// -. Where the output is no terminal, intervals follow each other.
 #[derive(Debug, Args)]
 pub struct TopArgs {
     /// Where the broker serves its metrics.

@@ -38,7 +38,7 @@ impl ArrivalCounter {
             return;
         }
         *self.steps.entry(timestamp_ms / self.step_ms).or_default() += 1;
-        while self.span() > STEPS_MAX {
+        while self.last_step() >= STEPS_MAX {
             self.step_ms *= 2;
             let mut longer = BTreeMap::new();
             for (step, count) in &self.steps {
@@ -52,16 +52,17 @@ impl ArrivalCounter {
     pub fn arrivals(&self) -> Option<Arrivals> {
         let (first, _) = self.steps.first_key_value()?;
         let records: u64 = self.steps.values().sum();
-        let mean = records as f64 / self.span() as f64;
-        let step = |step: i64| self.steps.get(&step).copied().unwrap_or(0) as f64 / mean;
-        let curve = (*first..first + self.span()).map(step).collect();
+        let last = self.last_step();
+        let mean = records as f64 / (last + 1) as f64;
+        let step = |step: i64| self.steps.get(&(first + step)).copied().unwrap_or(0) as f64 / mean;
+        let curve = (0..=last).map(step).collect();
         Some(Arrivals { step_s: self.step_ms as f64 / 1e3, curve })
     }
 
-    /// Steps from the first to the last.
-    fn span(&self) -> i64 {
+    /// The last step, counted from the first. Times are not negative, so it fits.
+    fn last_step(&self) -> i64 {
         match (self.steps.first_key_value(), self.steps.last_key_value()) {
-            (Some((first, _)), Some((last, _))) => last - first + 1,
+            (Some((first, _)), Some((last, _))) => last - first,
             _ => 0,
         }
     }
@@ -111,5 +112,8 @@ mod tests {
         assert_eq!(arrivals, Arrivals { step_s: 0.001, curve: vec![8.0 / 3.0, 0.0, 0.0, 4.0 / 3.0] });
         assert_eq!(arrivals, of([10, 10, 13]).unwrap());
         assert_eq!(of([-1]), None);
+        assert_eq!(of([i64::MAX]).unwrap().curve, [1.0]);
+        let all_times = of([0, i64::MAX]).unwrap();
+        assert!(all_times.curve.len() as i64 <= STEPS_MAX, "{}", all_times.curve.len());
     }
 }

@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Far above what any number of shards tells; a stranger at that address may not fill our memory.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
+/// What is shown of an answer that is no scrape.
+const SAID_CHARS_MAX: usize = 300;
+
 impl Scrape {
     pub async fn of(control: &str) -> Result<Scrape> {
         let answer = timeout(PATIENCE, get(control, "/metrics")).await;
@@ -53,7 +56,8 @@ fn body(answer: &[u8]) -> Result<Samples> {
     let status =
         line.strip_prefix("HTTP/1.").and_then(|line| line.split(' ').nth(1)).context("is no HTTP")?;
     if status != "200" {
-        bail!("is {status}: {}", body.trim());
+        let said: String = body.trim().chars().filter(|c| !c.is_control()).take(SAID_CHARS_MAX).collect();
+        bail!("is {status}: {said}");
     }
     Samples::parse(body).context("is no whole OpenMetrics text")
 }
