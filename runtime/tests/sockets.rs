@@ -187,14 +187,10 @@ fn a_stream_moves_to_another_shard_and_answers_there() {
     });
 }
 
-/// The kernel may have news of a socket that it has not told yet when the socket is dropped: its poll ends all the same,
-/// or the shard would wait for it for ever.
+/// The kernel may have news of a socket that it has not told yet when the socket is dropped: its poll ends all the
+/// same, or the shard would wait for it for ever.
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a peer with a thread of its own is no shard"
-)]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the peer is no shard")]
 fn sockets_are_dropped_while_their_peers_write() {
     const CONNECTIONS: usize = 2000;
     let (tell, told) = std::sync::mpsc::channel::<SocketAddr>();
