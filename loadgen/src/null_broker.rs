@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use corrente_protocol::api::{
     ApiKey, CreateTopicRequest, CreateTopicResponse, DescribeTopicRequest, DescribeTopicResponse,
     ErrorResponse, Message, MetadataRequest, MetadataResponse, NodeEndpoint, PartitionDescription,
-    PartitionMetadata, PartitionState, ProducePartition, ProducePartitionResponse, ProduceRequest,
-    ProduceResponse, StageTimes, TopicMetadata,
+    PartitionMetadata, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
+    StageTimes, TopicMetadata,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::{
@@ -159,18 +159,9 @@ impl Topics {
             None => (ErrorCode::UnknownTopicOrPartition, TopicId::NIL, 0),
         };
         let partition = |index| PartitionDescription {
-            index: PartitionIndex(index),
             leader: NODE,
             shard: SHARD,
-            leader_epoch: LeaderEpoch(0),
-            log_start_offset: Offset(0),
-            high_watermark: Offset(0),
-            log_end_offset: Offset(0),
-            size_bytes: 0,
-            data_dir: String::new(),
-            error: ErrorCode::None,
-            state: PartitionState::Online,
-            reason: None,
+            ..PartitionDescription::nothing_known(PartitionIndex(index))
         };
         let partitions = (0..partitions).map(partition).collect();
         DescribeTopicResponse { error, message: None, id, configs: Vec::new(), partitions }

@@ -74,17 +74,12 @@ impl Payload {
         Ok(Payload { rings, sizes, population, partitions, seed: shape.seed })
     }
 
-    /// The batch with this number in an endless row of them, and where it goes: to the partition its keys choose, or to
-    /// the partitions in turn.
-    pub fn batch(&self, index: u64) -> (u32, Bytes) {
+    /// The batch with this number in an endless row of them, where it goes, and what it holds. It goes to the partition
+    /// its keys choose, or to the partitions in turn.
+    pub fn batch(&self, index: u64) -> (u32, Bytes, Size) {
         let Place { partition, ring, position } = self.place(index);
-        (u32::try_from(partition).expect("one of them"), self.rings[ring][position].clone())
-    }
-
-    /// What that batch holds.
-    pub fn size(&self, index: u64) -> Size {
-        let Place { ring, position, .. } = self.place(index);
-        self.sizes[ring][position]
+        let partition = u32::try_from(partition).expect("one of them");
+        (partition, self.rings[ring][position].clone(), self.sizes[ring][position])
     }
 
     /// Records of a batch in the mean, over an endless row of them.

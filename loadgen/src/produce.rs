@@ -140,8 +140,8 @@ impl Worker {
         let (broker, payload, ledgers) = (&broker, &payload, &ledgers);
         let (outcomes, stages) = (&outcomes, &stages);
         let send = |index: u64, due: Duration| {
+            let (partition, batch, size) = payload.batch(index);
             let answer = async move {
-                let (partition, batch) = payload.batch(index);
                 let answer = match stages {
                     Some(stages) => stages.produce(broker, (partition, batch), durability, due).await,
                     None => broker.produce(partition, batch, durability).await,
@@ -153,7 +153,7 @@ impl Worker {
                 ledgers.iter().for_each(|ledger| ledger.acknowledged(partition, base, end, due));
                 Ok::<(), anyhow::Error>(())
             };
-            (payload.size(index), answer)
+            (size, answer)
         };
         drive(share, &live, &mut recorder, send).await?;
         Ok(recorder)

@@ -92,9 +92,14 @@ impl Profile {
 
     /// Bytes of the keys and values of a batch, in the mean.
     pub fn batch_bytes(&self) -> usize {
+        (self.record_bytes() * self.batch_records.mean()).max(1.0) as usize
+    }
+
+    /// Bytes of the key and the value of a record, in the mean.
+    pub fn record_bytes(&self) -> f64 {
         let sizes = |sizes: &Distribution| sizes.mean() * sizes.count() as f64;
         let all = sizes(&self.value_sizes) + self.keys.as_ref().map_or(0.0, |keys| sizes(&keys.sizes));
-        (all / self.records as f64 * self.batch_records.mean()).max(1.0) as usize
+        all / self.records as f64
     }
 
     /// The codec at this part of all batches; from 0 to 1.

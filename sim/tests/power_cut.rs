@@ -81,7 +81,7 @@ fn a_disk_that_does_not_flush_is_found_out() {
 
 #[test]
 fn a_broker_that_flushes_again_after_a_failure_is_found_out() {
-    assert!(first_caught(Planted::RetriedFlushes, 16).is_some());
+    assert!(first_caught(Planted::RetriedFlushes, 10).is_some());
 }
 
 #[test]

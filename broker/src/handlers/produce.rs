@@ -142,19 +142,19 @@ struct Single {
 }
 
 impl Appends {
+    /// Itself back if it is not just that.
     fn single(mut self) -> Result<Single, Appends> {
-        if self.parts.len() == 1
-            && let Some((id, Ok(Pending::Here(partition, record)))) = self.parts.pop_if(is_here)
-        {
-            let Appends { durability, appended, meters, .. } = self;
-            return Ok(Single { id, partition, record, durability, appended, meters });
+        match self.parts.pop() {
+            Some((id, Ok(Pending::Here(partition, record)))) if self.parts.is_empty() => {
+                let Appends { durability, appended, meters, .. } = self;
+                Ok(Single { id, partition, record, durability, appended, meters })
+            }
+            last => {
+                self.parts.extend(last);
+                Err(self)
+            }
         }
-        Err(self)
     }
-}
-
-fn is_here(part: &mut (TopicPartition, Result<Pending, Refusal>)) -> bool {
-    matches!(part.1, Ok(Pending::Here(..)))
 }
 
 impl Single {

@@ -8,9 +8,7 @@ use corrente_protocol::api::{
     DescribeTopicResponse, PartitionDescription, PartitionState, TopicConfigEntry,
 };
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::ids::{
-    LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicName, TopicPartition,
-};
+use corrente_protocol::ids::{LeaderEpoch, PartitionIndex, ShardId, TopicId, TopicName, TopicPartition};
 use corrente_replication::controller::Command;
 use corrente_replication::topic_config::{SEGMENT_BYTES, effective_configs};
 use corrente_storage::Health;
@@ -126,7 +124,7 @@ fn describe_served(partition: &Partition) -> PartitionDescription {
         error,
         state,
         reason: reason.map(|reason| reason.to_string()),
-        ..nothing_known(partition.id.partition)
+        ..PartitionDescription::nothing_known(partition.id.partition)
     }
 }
 
@@ -135,23 +133,6 @@ fn describe_unserved(index: PartitionIndex, refusal: Refusal) -> PartitionDescri
         error: refusal.code,
         state: PartitionState::Offline,
         reason: Some(refusal.message),
-        ..nothing_known(index)
-    }
-}
-
-fn nothing_known(index: PartitionIndex) -> PartitionDescription {
-    PartitionDescription {
-        index,
-        leader: NodeId::NONE,
-        shard: ShardId::ANY,
-        leader_epoch: LeaderEpoch(0),
-        log_start_offset: Offset(0),
-        high_watermark: Offset(0),
-        log_end_offset: Offset(0),
-        size_bytes: 0,
-        data_dir: String::new(),
-        error: ErrorCode::None,
-        state: PartitionState::Online,
-        reason: None,
+        ..PartitionDescription::nothing_known(index)
     }
 }

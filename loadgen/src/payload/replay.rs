@@ -20,6 +20,11 @@ use crate::profile::Profile;
 impl Payload {
     /// Builds batches as recorded; of the shape, the seed and the compressible part of values count.
     pub fn replayed(profile: &Profile, shape: &Shape, partitions: u32, timestamp_ms: i64) -> Result<Payload> {
+        let (records, bytes) = (profile.batch_records.at(1.0), profile.record_bytes());
+        ensure!(
+            records as f64 * bytes <= BYTES_MAX as f64,
+            "a batch of {records} records of {bytes:.0} bytes takes more than {BYTES_MAX} bytes"
+        );
         let keys = profile.keys.as_ref();
         let population = keys
             .map(|keys| Population::weighted(keys.weights(), KeySizes::Seen(keys.sizes.clone()), partitions));
@@ -104,10 +109,10 @@ impl Fill<'_> {
 mod tests {
     use super::*;
     use crate::payload::tests::SHAPE;
-    use crate::profile::tests::example;
+    use crate::profile::tests::{example, sizes as distribution};
 
     fn sizes(payload: &Payload) -> Vec<Size> {
-        (0..4_000).map(|index| payload.size(index)).collect()
+        (0..4_000).map(|index| payload.batch(index).2).collect()
     }
 
     #[test]
@@ -134,6 +139,13 @@ mod tests {
         (0..4_000).for_each(|index| sent[payload.batch(index).0 as usize] += 1);
         let most = f64::from(*sent.iter().max().unwrap()) / 4_000.0;
         assert!(most > 0.45, "{most}");
+    }
+
+    #[test]
+    fn a_batch_that_no_memory_holds_is_refused_before_it_is_built() {
+        let profile = Profile { batch_records: distribution([BYTES_MAX as u64 / 100]), ..example() };
+        let refusal = Payload::replayed(&profile, &SHAPE, 1, 0).unwrap_err().to_string();
+        assert!(refusal.contains("bytes takes more than"), "{refusal}");
     }
 
     #[test]

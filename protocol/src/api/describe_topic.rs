@@ -74,6 +74,26 @@ pub struct PartitionDescription {
     pub reason: Option<String>,
 }
 
+impl PartitionDescription {
+    /// Online, with nothing in it and led by nobody.
+    pub fn nothing_known(index: PartitionIndex) -> PartitionDescription {
+        PartitionDescription {
+            index,
+            leader: NodeId::NONE,
+            shard: ShardId::ANY,
+            leader_epoch: LeaderEpoch(0),
+            log_start_offset: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            log_end_offset: Offset::ZERO,
+            size_bytes: 0,
+            data_dir: String::new(),
+            error: ErrorCode::None,
+            state: PartitionState::Online,
+            reason: None,
+        }
+    }
+}
+
 /// What a partition can be used for at present.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[non_exhaustive]

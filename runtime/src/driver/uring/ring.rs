@@ -34,7 +34,7 @@ const SUBMISSIONS: u32 = 256;
 const COMPLETIONS: u32 = 4096;
 
 /// How long to look for nothing but completions here, and not for timers and for what other shards have sent. A look at
-/// those takes some ten microseconds.
+/// those takes several calls into the kernel.
 const LOOK_AFTER: Duration = Duration::from_micros(50);
 
 /// The same where there are no other shards.
