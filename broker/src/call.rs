@@ -6,13 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use corrente_protocol::api::{ErrorResponse, Message};
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::frame::{Durability, FLAG_ERROR, RequestHeader, response_frame};
+use corrente_protocol::frame::{
+    Durability, FLAG_ERROR, FLAG_MORE, RequestHeader, ResponseHeader, response_frame,
+};
 use corrente_runtime::sync::Permit;
 use corrente_runtime::timer::Instant;
 
 use crate::connection::Connection;
 
-/// A request under way; it is answered exactly once, or not at all when its connection is gone.
+/// A request under way; it gets one last answer, or none when its connection is gone.
 pub struct Call {
     /// What was asked.
     pub header: RequestHeader,
@@ -46,6 +48,11 @@ impl Call {
         self.answer_with_receipt(response, Durability::Received, memory).await;
     }
 
+    /// Answers, and will answer again. Leaves with what else leaves soon.
+    pub fn answer_and_go_on<M: Message>(&self, response: &M, memory: impl IntoIterator<Item = Permit>) {
+        self.connection.respond_soon(self.frame(response, Durability::Received, FLAG_MORE), memory);
+    }
+
     /// Answers and states the durability that was reached.
     pub async fn answer_with_receipt<M: Message>(
         self,
@@ -53,18 +60,17 @@ impl Call {
         receipt: Durability,
         memory: impl IntoIterator<Item = Permit>,
     ) {
-        let frame = self.frame(response, receipt);
+        let frame = self.frame(response, receipt, 0);
         self.connection.respond(frame, memory).await;
     }
 
     /// The same for who cannot wait.
     pub fn answer_soon<M: Message>(self, response: &M, receipt: Durability) {
-        self.connection.respond_soon(self.frame(response, receipt));
+        self.connection.respond_soon(self.frame(response, receipt, 0), None);
     }
 
-    fn frame<M: Message>(&self, response: &M, receipt: Durability) -> Vec<Bytes> {
-        let mut header = self.header.response();
-        header.receipt = receipt;
+    fn frame<M: Message>(&self, response: &M, receipt: Durability, flags: u16) -> Vec<Bytes> {
+        let header = ResponseHeader { receipt, flags, ..self.header.response() };
         response_frame(header, |writer| response.encode(header.version, writer))
     }
 

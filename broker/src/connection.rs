@@ -17,6 +17,7 @@ use corrente_runtime::timer::{Instant, now};
 use futures_util::future::{Either, select};
 
 use crate::outbox::Outbox;
+use crate::subscriptions::Subscriptions;
 
 /// Room for reading while nothing larger has come: an idle connection costs this much.
 const READ_BYTES_MIN: usize = 4 * 1024;
@@ -39,6 +40,8 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 pub struct Connection {
     /// The other end.
     pub peer: SocketAddr,
+    /// Those that it has open. Half of the requests that may be under way are left to others, which adjust them.
+    pub subscriptions: Subscriptions,
     outbox: Outbox,
     /// One unit for each request under way.
     under_way: Budget,
@@ -84,6 +87,7 @@ impl Connection {
     pub fn new(peer: SocketAddr, writer: WriteHalf, requests_in_flight_max: usize) -> Rc<Connection> {
         Rc::new(Connection {
             peer,
+            subscriptions: Subscriptions::new(requests_in_flight_max / 2),
             outbox: Outbox::new(writer),
             under_way: Budget::new(requests_in_flight_max),
             answers: Budget::new(ANSWER_BYTES_MAX),
@@ -179,8 +183,8 @@ impl Connection {
     }
 
     /// The same for who cannot wait: frames handed in before others had their turn leave in the same call.
-    pub fn respond_soon(self: &Rc<Self>, frame: Vec<Bytes>) {
-        if self.outbox.queue(frame, None) {
+    pub fn respond_soon(self: &Rc<Self>, frame: Vec<Bytes>, permits: impl IntoIterator<Item = Permit>) {
+        if self.outbox.queue(frame, permits) {
             let connection = self.clone();
             spawn(async move { connection.outbox.write_queued().await }).detach();
         }

@@ -30,6 +30,7 @@ mod producer_ids;
 mod reconcile;
 mod report;
 mod shard;
+mod subscriptions;
 mod topology;
 pub mod trial;
 

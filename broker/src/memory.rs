@@ -22,8 +22,8 @@ pub struct MemoryPlan {
     pub tail_ring: usize,
     /// Blocks read from disk for readers that catch up.
     pub read_ahead: usize,
-    /// What fetch sessions of Kafka's clients remember; out of what is left to tables.
-    pub fetch_sessions: usize,
+    /// What subscriptions, and fetch sessions of Kafka's clients, remember; out of what is left to tables.
+    pub sessions: usize,
 }
 
 impl MemoryPlan {
@@ -35,7 +35,7 @@ impl MemoryPlan {
             responses: eighth,
             tail_ring: 2 * eighth,
             read_ahead: eighth,
-            fetch_sessions: eighth / 8,
+            sessions: eighth / 8,
         }
     }
 
@@ -57,8 +57,8 @@ pub struct MemoryBudgets {
     pub requests: Budget,
     /// See [`MemoryPlan::responses`].
     pub responses: Budget,
-    /// See [`MemoryPlan::fetch_sessions`].
-    pub fetch_sessions: Budget,
+    /// See [`MemoryPlan::sessions`].
+    pub sessions: Budget,
 }
 
 impl MemoryBudgets {
@@ -67,7 +67,7 @@ impl MemoryBudgets {
         MemoryBudgets {
             requests: Budget::new(plan.requests),
             responses: Budget::new(plan.responses),
-            fetch_sessions: Budget::new(plan.fetch_sessions),
+            sessions: Budget::new(plan.sessions),
         }
     }
 

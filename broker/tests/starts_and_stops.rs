@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{BROKER, Client, append, config, fetch, run, start, tell};
+use common::{BROKER, Client, append, config, fetch, run, start, subscribe, tell};
 use corrente_broker::byte_size::ByteSize;
 use corrente_broker::{Config, Node as Broker};
 use corrente_protocol::error_code::ErrorCode;
@@ -165,6 +165,7 @@ fn a_stop_does_not_wait_for_those_who_wait_for_records() {
         for partition in 0..2 {
             client.send(&fetch(topic, partition, 1, 200_000)).await;
         }
+        client.send(&subscribe(topic, 0..2, 0)).await;
         let mut answers = 0;
         while client.receive().await.is_some() {
             answers += 1;
@@ -172,6 +173,6 @@ fn a_stop_does_not_wait_for_those_who_wait_for_records() {
         answers
     });
     run(&world, || stopped.is_finished() && reading.is_finished());
-    assert_eq!(reading.take_output(), Some(2), "what was under way is answered");
+    assert_eq!(reading.take_output(), Some(3), "what was under way is answered");
     assert!(stopped.take_output().expect("stopped") < Duration::from_secs(5));
 }

@@ -20,6 +20,9 @@ pub const MAX_FRAME_DEFAULT: u32 = 16 * 1024 * 1024;
 /// Response flag: the body is an [`crate::api::ErrorResponse`], whatever the api.
 pub const FLAG_ERROR: u16 = 1;
 
+/// Response flag: further responses to the same request follow, with the same correlation id.
+pub const FLAG_MORE: u16 = 2;
+
 const KIND_REQUEST: u8 = 1;
 const KIND_RESPONSE: u8 = 2;
 
@@ -119,7 +122,7 @@ pub struct ResponseHeader {
     pub api: ApiKey,
     /// The request's.
     pub version: u16,
-    /// [`FLAG_ERROR`] or 0.
+    /// [`FLAG_ERROR`], [`FLAG_MORE`] or 0.
     pub flags: u16,
     /// The request's.
     pub correlation_id: u64,
@@ -297,6 +300,11 @@ impl ResponseHeader {
     /// Whether the body is an [`crate::api::ErrorResponse`].
     pub fn is_error(&self) -> bool {
         self.flags & FLAG_ERROR != 0
+    }
+
+    /// Whether further responses to the same request follow.
+    pub fn has_more(&self) -> bool {
+        self.flags & FLAG_MORE != 0
     }
 }
 

@@ -27,6 +27,8 @@ pub const ENTRIES: &[Entry] = &[
     ("api_fetch", api_fetch),
     ("api_list_offsets", api_list_offsets),
     ("api_metadata", api_metadata),
+    ("api_subscribe", api_subscribe),
+    ("api_adjust_subscription", api_adjust_subscription),
     ("api_create_topic", api_create_topic),
     ("api_delete_topic", api_delete_topic),
     ("api_alter_topic", api_alter_topic),
@@ -72,6 +74,8 @@ entries! {
     api_fetch = fuzz_api::<api::FetchRequest>;
     api_list_offsets = fuzz_api::<api::ListOffsetsRequest>;
     api_metadata = fuzz_api::<api::MetadataRequest>;
+    api_subscribe = fuzz_api::<api::SubscribeRequest>;
+    api_adjust_subscription = fuzz_api::<api::AdjustSubscriptionRequest>;
     api_create_topic = fuzz_api::<api::CreateTopicRequest>;
     api_delete_topic = fuzz_api::<api::DeleteTopicRequest>;
     api_alter_topic = fuzz_api::<api::AlterTopicRequest>;

@@ -206,6 +206,8 @@ fn bodies() -> Vec<(ApiKey, Vec<u8>, Vec<u8>)> {
     vec![
         pair(&produce_request(), &produce_response()),
         fetch(),
+        subscribe(),
+        adjust_subscription(),
         list_offsets(),
         metadata(),
         pair(
@@ -292,6 +294,39 @@ fn fetch() -> (ApiKey, Vec<u8>, Vec<u8>) {
         ],
     };
     pair(&request, &response)
+}
+
+fn subscribe() -> (ApiKey, Vec<u8>, Vec<u8>) {
+    let partition = |partition, leader_epoch, end| SubscribePartition {
+        topic: TOPIC,
+        partition: PartitionIndex(partition),
+        offset: Offset(42),
+        leader_epoch,
+        end,
+    };
+    let request = SubscribeRequest {
+        heartbeat_ms: 500,
+        credit: 16 << 20,
+        max_bytes: 4 << 20,
+        partitions: vec![partition(0, None, None), partition(5, Some(LeaderEpoch(7)), Some(Offset(60)))],
+    };
+    let response = FetchResponse {
+        partitions: vec![FetchPartitionResponse {
+            topic: TOPIC,
+            partition: PartitionIndex(0),
+            error: ErrorCode::None,
+            message: None,
+            high_watermark: Offset(43),
+            log_start_offset: Offset(10),
+            batches: vec![Bytes::from(batch(1, Compression::None))],
+        }],
+    };
+    pair(&request, &response)
+}
+
+fn adjust_subscription() -> (ApiKey, Vec<u8>, Vec<u8>) {
+    let request = AdjustSubscriptionRequest { subscription: 7, credit: 8 << 20, ends: false };
+    pair(&request, &AdjustSubscriptionResponse { found: true })
 }
 
 fn list_offsets() -> (ApiKey, Vec<u8>, Vec<u8>) {

@@ -1,43 +1,23 @@
 //! Fetch: read record batches below the high watermark, or wait for some.
 
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use corrente_protocol::api::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse};
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::ids::{LeaderEpoch, Offset, ShardId, TopicPartition};
+use corrente_protocol::ids::{Offset, TopicPartition};
 use corrente_runtime::sync::Permit;
 use corrente_runtime::timer::{Instant, now, sleep_until};
 use futures_util::future::{select, select_all};
 
+use super::reading::{self, Position};
 use crate::connection::Connection;
-use crate::error::Refusal;
-use crate::partition::Records;
 use crate::shard::{Place, Shard, Slot};
-
-/// A response never fills more than this part of the shard's memory for responses.
-const SHARE_OF_MEMORY: usize = 4;
-
-/// Room in a frame for what surrounds the batches.
-const FRAME_OVERHEAD: usize = 64 * 1024;
 
 /// The longest wait served; longer ones are cut to it.
 const WAIT_MAX: Duration = Duration::from_secs(300);
-
-/// The least that an answer takes of the memory for answers while it is made: a log gives at least one batch, however
-/// little was asked for.
-const BATCH_BYTES: usize = 1 << 20;
-
-/// A partition that the request names more than once, if any.
-pub fn named_twice(request: &FetchRequest) -> Option<TopicPartition> {
-    let mut seen = BTreeSet::new();
-    request.partitions.iter().map(id_of).find(|id| !seen.insert(*id))
-}
 
 /// Reads what the request asks for, waiting until there is enough of it.
 ///
@@ -56,7 +36,7 @@ pub async fn answer(
         let mut part = connection.answer_memory(room.memory).await;
         let mut memory = shard.memory.responses.acquire(room.memory).await;
         let partitions = read(shard, &request, room.bytes_max).await;
-        let bytes: usize = partitions.iter().flat_map(|part| &part.batches).map(Bytes::len).sum();
+        let bytes = reading::bytes_of(&partitions);
         let refused = partitions.iter().any(|part| part.error != ErrorCode::None);
         // Where no partition is named there is nothing to wait for.
         let no_longer = partitions.is_empty() || now() >= deadline || !connection.may_wait();
@@ -87,17 +67,17 @@ struct Room {
 
 impl Room {
     fn of(shard: &Shard, request: &FetchRequest) -> Room {
-        let frame = shard.frame_len_max() as usize - FRAME_OVERHEAD;
-        let affordable = frame.min(shard.memory.responses.total() / SHARE_OF_MEMORY);
+        let affordable = reading::bytes_affordable(shard);
         let bytes_max = (request.max_bytes as usize).min(affordable);
         // Half of what this broker affords is sent however much more was asked for: as batches are sent whole, an
         // answer need never get fuller.
         let enough = (request.min_bytes as usize).min(bytes_max).min(affordable / 2);
-        Room { bytes_max, enough, memory: bytes_max.max(BATCH_BYTES).min(affordable) }
+        Room { bytes_max, enough, memory: reading::memory_of_answer(shard, bytes_max) }
     }
 }
 
-fn id_of(part: &FetchPartition) -> TopicPartition {
+/// Which partition is asked for.
+pub fn id_of(part: &FetchPartition) -> TopicPartition {
     TopicPartition { topic: part.topic, partition: part.partition }
 }
 
@@ -116,8 +96,9 @@ async fn read(shard: &Rc<Shard>, request: &FetchRequest, bytes_max: usize) -> Ve
     for part in &request.partitions {
         let room = bytes_max.saturating_sub(bytes);
         let wanted = (!is_full).then_some(room.min(part.max_bytes as usize));
-        let mut response = read_one(shard, part, wanted).await;
-        let found = response.batches.iter().map(Bytes::len).sum::<usize>();
+        let from = Position { id: id_of(part), offset: part.offset, leader_epoch: part.leader_epoch };
+        let mut response = reading::read(shard, from, wanted).await;
+        let found = reading::bytes_of([&response]);
         if bytes > 0 && found > room {
             response.batches.clear();
             is_full = true;
@@ -127,57 +108,6 @@ async fn read(shard: &Rc<Shard>, request: &FetchRequest, bytes_max: usize) -> Ve
         responses.push(response);
     }
     responses
-}
-
-/// Reads up to `wanted` bytes, or only where the partition stands.
-async fn read_one(shard: &Rc<Shard>, part: &FetchPartition, wanted: Option<usize>) -> FetchPartitionResponse {
-    let id = id_of(part);
-    let (from, known_epoch) = (part.offset, part.leader_epoch);
-    let read = shard.at_home(id, move |partition| async move {
-        check_epoch(known_epoch, partition.leader_epoch())?;
-        match wanted {
-            Some(bytes_max) => Ok(partition.read(from, bytes_max).await?),
-            None => Ok(partition.position(from).await?),
-        }
-    });
-    read.await.map(|found| found.respond(id)).unwrap_or_else(|refusal| refuse(id, refusal))
-}
-
-/// A client that knows another leader epoch than this broker must learn of it before it reads on.
-fn check_epoch(known: Option<LeaderEpoch>, current: Option<LeaderEpoch>) -> Result<(), Refusal> {
-    let (Some(known), Some(current)) = (known, current) else { return Ok(()) };
-    let code = match known.cmp(&current) {
-        Ordering::Less => ErrorCode::FencedLeaderEpoch,
-        Ordering::Equal => return Ok(()),
-        Ordering::Greater => ErrorCode::UnknownLeaderEpoch,
-    };
-    Err(Refusal::new(code, format!("the request knows leader epoch {known}, the partition is at {current}")))
-}
-
-impl Records {
-    fn respond(self, id: TopicPartition) -> FetchPartitionResponse {
-        FetchPartitionResponse {
-            topic: id.topic,
-            partition: id.partition,
-            error: ErrorCode::None,
-            message: None,
-            high_watermark: self.high_watermark,
-            log_start_offset: self.log_start_offset,
-            batches: self.batches,
-        }
-    }
-}
-
-fn refuse(id: TopicPartition, refusal: Refusal) -> FetchPartitionResponse {
-    FetchPartitionResponse {
-        topic: id.topic,
-        partition: id.partition,
-        error: refusal.code,
-        message: Some(refusal.message),
-        high_watermark: Offset(0),
-        log_start_offset: Offset(0),
-        batches: Vec::new(),
-    }
 }
 
 /// Waits until any of the partitions has something beyond the offset named, or needs no waiting because it will be
@@ -197,7 +127,7 @@ async fn wait_for_news(
                 }
                 waits.push(Box::pin(async move { partition.news_for(from).await }));
             }
-            Place::There(home) => waits.push(Box::pin(wait_there(shard.clone(), home, id, from, deadline))),
+            Place::There(_) => waits.push(Box::pin(reading::news(shard.clone(), id, from))),
             Place::Here(Slot::Unavailable(_)) | Place::Unknown => return,
         }
     }
@@ -207,17 +137,4 @@ async fn wait_for_news(
     }
     let alarm = pin!(sleep_until(deadline));
     select(select_all(waits), select(alarm, hurry)).await;
-}
-
-/// Waits on the shard that owns the partition; there the wait ends by the deadline, or when nobody asks any more.
-async fn wait_there(shard: Rc<Shard>, home: ShardId, id: TopicPartition, from: Offset, deadline: Instant) {
-    let wait = shard.run_while_asked_at(home, move |home| async move {
-        if let Place::Here(Slot::Serving(partition)) = home.place(id) {
-            let news = pin!(partition.news_for(from));
-            let alarm = pin!(sleep_until(deadline));
-            select(news, alarm).await;
-        }
-    });
-    // A sibling that stopped has no news; the read that follows says so.
-    let _ = wait.await;
 }

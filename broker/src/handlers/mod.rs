@@ -9,18 +9,23 @@ pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
+mod reading;
+pub mod subscribe;
 pub mod topic;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use corrente_protocol::api::{
-    AddPartitionsRequest, AlterTopicRequest, ApiKey, CreateTopicRequest, DeleteRecordsRequest,
-    DeleteTopicRequest, DescribeTopicRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, Request,
+    AddPartitionsRequest, AdjustSubscriptionRequest, AlterTopicRequest, ApiKey, CreateTopicRequest,
+    DeleteRecordsRequest, DeleteTopicRequest, DescribeTopicRequest, FetchRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, Request, SubscribeRequest,
 };
 use corrente_protocol::error_code::ErrorCode;
+use corrente_protocol::frame::Durability;
+use corrente_protocol::ids::TopicPartition;
 use corrente_runtime::executor::spawn;
 use corrente_runtime::sync::Permit;
 
@@ -47,9 +52,8 @@ pub async fn start(shard: &Rc<Shard>, connection: &Rc<Connection>, request: nati
         ApiKey::Produce => produce::start(shard, call, body, permit).await,
         ApiKey::Fetch => {
             let Some((call, request)) = decode::<FetchRequest>(call, body).await else { return };
-            if let Some(twice) = fetch::named_twice(&request) {
-                let line = format!("partition {twice} is named twice");
-                return call.refuse(ErrorCode::InvalidRequest, line).await;
+            if let Some(twice) = named_twice(request.partitions.iter().map(fetch::id_of)) {
+                return refuse_twice(call, twice).await;
             }
             let shard = shard.clone();
             spawn(async move {
@@ -58,6 +62,18 @@ pub async fn start(shard: &Rc<Shard>, connection: &Rc<Connection>, request: nati
                 call.answer(&response, memory).await;
             })
             .detach();
+        }
+        ApiKey::Subscribe => {
+            let Some((call, request)) = decode::<SubscribeRequest>(call, body).await else { return };
+            if let Some(twice) = named_twice(request.partitions.iter().map(subscribe::id_of)) {
+                return refuse_twice(call, twice).await;
+            }
+            subscribe::start(shard, call, request, permit).await;
+        }
+        ApiKey::AdjustSubscription => {
+            let Some((call, request)) = decode::<AdjustSubscriptionRequest>(call, body).await else { return };
+            let response = subscribe::adjust(&call.connection, &request);
+            call.answer_soon(&response, Durability::Received);
         }
         ApiKey::ListOffsets => answer::<ListOffsetsRequest, _>(shard, call, body, list_offsets::answer).await,
         ApiKey::Metadata => answer::<MetadataRequest, _>(shard, call, body, metadata::answer).await,
@@ -76,6 +92,16 @@ pub async fn start(shard: &Rc<Shard>, connection: &Rc<Connection>, request: nati
         }
         other => call.refuse(ErrorCode::UnsupportedApi, format!("{other} is not served")).await,
     }
+}
+
+/// A partition that is named more than once, if any.
+fn named_twice(mut named: impl Iterator<Item = TopicPartition>) -> Option<TopicPartition> {
+    let mut seen = BTreeSet::new();
+    named.find(|id| !seen.insert(*id))
+}
+
+async fn refuse_twice(call: Call, twice: TopicPartition) {
+    call.refuse(ErrorCode::InvalidRequest, format!("partition {twice} is named twice")).await;
 }
 
 fn refusal_line(api: ApiKey, version: u16) -> String {

@@ -33,7 +33,7 @@ pub fn start(shard: Rc<Shard>, client: Client, request: Request) -> Result<Answe
             tracing::debug!(peer = %connection.peer, "a fetch names a partition twice");
             return refuse(KafkaError::InvalidRequest);
         }
-        let begun = session.borrow_mut().begin(&mut request, new_session_id(), &shard.memory.fetch_sessions);
+        let begun = session.borrow_mut().begin(&mut request, new_session_id(), &shard.memory.sessions);
         let mode = match begun {
             Ok(mode) => mode,
             Err(error) => return refuse(error),

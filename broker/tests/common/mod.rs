@@ -12,7 +12,7 @@ use corrente_protocol::api::{
     DeleteRecordsPartitionResponse, DeleteRecordsRequest, ErrorResponse, FetchPartition,
     FetchPartitionResponse, FetchRequest, ListOffsetsPartition, ListOffsetsPartitionResponse,
     ListOffsetsRequest, Message, OffsetSpec, ProducePartition, ProducePartitionResponse, ProduceRequest,
-    Request,
+    Request, SubscribePartition, SubscribeRequest,
 };
 use corrente_protocol::compression::Compression;
 use corrente_protocol::error_code::ErrorCode;
@@ -336,6 +336,19 @@ pub fn fetch(topic: TopicId, partition: u32, offset: u64, max_wait_ms: u32) -> F
         leader_epoch: None,
     };
     FetchRequest { max_wait_ms, min_bytes: 1, max_bytes: 1 << 20, partitions: vec![part] }
+}
+
+/// A subscription to partitions of one topic from their beginnings, with a heartbeat longer than most stories.
+pub fn subscribe(topic: TopicId, partitions: impl IntoIterator<Item = u32>, credit: u32) -> SubscribeRequest {
+    let part = |partition| SubscribePartition {
+        topic,
+        partition: PartitionIndex(partition),
+        offset: Offset(0),
+        leader_epoch: None,
+        end: None,
+    };
+    let partitions = partitions.into_iter().map(part).collect();
+    SubscribeRequest { heartbeat_ms: 60_000, credit, max_bytes: 1 << 20, partitions }
 }
 
 /// Offsets and values of the records that came.

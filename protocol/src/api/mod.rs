@@ -4,6 +4,7 @@
 //! has to judge stay plain text. Each file holds the request, the response and their bytes side by side.
 
 pub mod add_partitions;
+pub mod adjust_subscription;
 pub mod alter_topic;
 pub mod create_topic;
 pub mod delete_records;
@@ -16,6 +17,7 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
 pub mod stage_times;
+pub mod subscribe;
 #[cfg(test)]
 mod testing;
 
@@ -25,6 +27,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 
 pub use add_partitions::{AddPartitionsRequest, AddPartitionsResponse};
+pub use adjust_subscription::{AdjustSubscriptionRequest, AdjustSubscriptionResponse};
 pub use alter_topic::{AlterTopicRequest, AlterTopicResponse};
 pub use create_topic::{CreateTopicRequest, CreateTopicResponse};
 pub use delete_records::{
@@ -44,6 +47,7 @@ pub use list_offsets::{
 pub use metadata::{MetadataRequest, MetadataResponse, NodeEndpoint, PartitionMetadata, TopicMetadata};
 pub use produce::{ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse};
 pub use stage_times::StageTimes;
+pub use subscribe::{SubscribePartition, SubscribeRequest};
 
 use crate::error_code::ErrorCode;
 use crate::wire::{DecodeError, Reader, Writer};
@@ -63,6 +67,10 @@ pub enum ApiKey {
     ListOffsets,
     /// Nodes, topics and who leads what.
     Metadata,
+    /// Have record batches sent as they come.
+    Subscribe,
+    /// Give a subscription more credit, or end it.
+    AdjustSubscription,
     /// Create a topic.
     CreateTopic,
     /// Delete a topic.
@@ -83,11 +91,13 @@ pub enum ApiKey {
 
 impl ApiKey {
     /// Every api this build serves.
-    pub const ALL: [ApiKey; 11] = [
+    pub const ALL: [ApiKey; 13] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
         ApiKey::Metadata,
+        ApiKey::Subscribe,
+        ApiKey::AdjustSubscription,
         ApiKey::CreateTopic,
         ApiKey::DeleteTopic,
         ApiKey::AlterTopic,
@@ -104,6 +114,8 @@ impl ApiKey {
             ApiKey::Fetch => 2,
             ApiKey::ListOffsets => 3,
             ApiKey::Metadata => 4,
+            ApiKey::Subscribe => 5,
+            ApiKey::AdjustSubscription => 6,
             ApiKey::CreateTopic => 16,
             ApiKey::DeleteTopic => 17,
             ApiKey::AlterTopic => 18,
@@ -122,6 +134,8 @@ impl ApiKey {
             2 => ApiKey::Fetch,
             3 => ApiKey::ListOffsets,
             4 => ApiKey::Metadata,
+            5 => ApiKey::Subscribe,
+            6 => ApiKey::AdjustSubscription,
             16 => ApiKey::CreateTopic,
             17 => ApiKey::DeleteTopic,
             18 => ApiKey::AlterTopic,
@@ -140,6 +154,8 @@ impl ApiKey {
             ApiKey::Fetch => "fetch",
             ApiKey::ListOffsets => "list_offsets",
             ApiKey::Metadata => "metadata",
+            ApiKey::Subscribe => "subscribe",
+            ApiKey::AdjustSubscription => "adjust_subscription",
             ApiKey::CreateTopic => "create_topic",
             ApiKey::DeleteTopic => "delete_topic",
             ApiKey::AlterTopic => "alter_topic",
