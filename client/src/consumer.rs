@@ -13,7 +13,7 @@ use corrente_protocol::record::Header;
 use futures_util::Stream;
 
 use crate::client::{partition_count, topic_name};
-use crate::core::fetch::{ConsumerSettings, OutOfRange, StartOffset};
+use crate::core::consume::{ConsumerSettings, OutOfRange, StartOffset};
 use crate::core::inbox::{Batch, Fetched, Inbox};
 use crate::error::{Error, ErrorKind};
 use crate::transport::Link;
@@ -68,8 +68,8 @@ pub struct ConsumerBuilder {
     until_end: bool,
     out_of_range: OutOfRange,
     prefetch_bytes: usize,
-    fetch_bytes_max: usize,
-    wait_max: Duration,
+    answer_bytes_max: usize,
+    heartbeat: Duration,
     decompressed_bytes_max: usize,
 }
 
@@ -83,8 +83,8 @@ impl ConsumerBuilder {
             until_end: false,
             out_of_range: OutOfRange::Fail,
             prefetch_bytes: 16 * 1024 * 1024,
-            fetch_bytes_max: 4 * 1024 * 1024,
-            wait_max: Duration::from_millis(500),
+            answer_bytes_max: 4 * 1024 * 1024,
+            heartbeat: Duration::from_millis(500),
             decompressed_bytes_max: 64 * 1024 * 1024,
         }
     }
@@ -126,16 +126,16 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of batches asked of a shard at a time. Default: 4 MiB.
-    pub fn fetch_bytes_max(mut self, bytes: usize) -> ConsumerBuilder {
-        self.fetch_bytes_max = bytes.max(1);
+    /// Bytes of batches that a shard sends at a time. Default: 4 MiB.
+    pub fn answer_bytes_max(mut self, bytes: usize) -> ConsumerBuilder {
+        self.answer_bytes_max = bytes.max(1);
         self
     }
 
-    /// How long a broker may hold a fetch that finds nothing. Records are answered at once whatever this is.
-    /// Default: 500 ms.
-    pub fn wait_max(mut self, wait: Duration) -> ConsumerBuilder {
-        self.wait_max = wait;
+    /// How long a broker with nothing to send is silent, between 100 ms and a minute. Silent for the request timeout
+    /// longer, it is taken for dead. Records are sent at once whatever this is. Default: 500 ms.
+    pub fn heartbeat(mut self, silence: Duration) -> ConsumerBuilder {
+        self.heartbeat = silence;
         self
     }
 
@@ -177,8 +177,8 @@ impl ConsumerBuilder {
             until_end: self.until_end,
             out_of_range: self.out_of_range,
             prefetch_bytes: self.prefetch_bytes,
-            fetch_bytes_max: self.fetch_bytes_max,
-            wait_max: self.wait_max,
+            answer_bytes_max: self.answer_bytes_max,
+            heartbeat: self.heartbeat,
         };
         let inbox = self.link.add_consumer(settings).await?;
         Ok(Consumer {

@@ -16,7 +16,8 @@ use corrente_protocol::api::*;
 use corrente_protocol::compression::Compression;
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::{
-    Cut, Durability, MAX_FRAME_DEFAULT, RequestHeader, ResponseHeader, cut_request, response_frame,
+    Cut, Durability, FLAG_ERROR, FLAG_MORE, MAX_FRAME_DEFAULT, RequestHeader, ResponseHeader, cut_request,
+    response_frame,
 };
 use corrente_protocol::fuzz::{Choices, Entry};
 use corrente_protocol::hello::{CLIENT_HELLO_LEN, ServerHello};
@@ -25,7 +26,7 @@ use corrente_protocol::record_batch::{RecordBatchBuilder, headers, stamp};
 
 use crate::core::accumulator::{Accumulator, Partitioner, ProducerSettings, room_of};
 use crate::core::call::CallRequest;
-use crate::core::fetch::{ConsumerSettings, OutOfRange, StartOffset};
+use crate::core::consume::{ConsumerSettings, OutOfRange, StartOffset};
 use crate::core::inbox::Inbox;
 use crate::core::{Action, CallId, ConnectionId, ConsumerId, Core, CoreSettings, Event, Micros, ProducerId};
 use crate::{Record, Ticket};
@@ -112,7 +113,12 @@ impl Session {
             }),
             3 | 4 => self.on_a_wire(choices, |wire, choices| {
                 let (header, body) = wire.requests.pop_front()?;
-                Some(plausible_answer(&header, body, choices))
+                let flags = if header.api == ApiKey::Subscribe { u16::from(choices.u8() % 4) } else { 0 };
+                let response = ResponseHeader { flags: flags & FLAG_MORE, ..header.response() };
+                if response.has_more() {
+                    wire.requests.push_back((header, body.clone()));
+                }
+                Some(plausible_answer(response, body, choices))
             }),
             5 => self.on_a_wire(choices, |wire, choices| {
                 let (header, _) = wire.requests.pop_front()?;
@@ -279,8 +285,8 @@ fn consumer_settings() -> ConsumerSettings {
         until_end: true,
         out_of_range: OutOfRange::Earliest,
         prefetch_bytes: 1 << 16,
-        fetch_bytes_max: 1 << 14,
-        wait_max: Duration::from_millis(500),
+        answer_bytes_max: 1 << 14,
+        heartbeat: Duration::from_millis(500),
     }
 }
 
@@ -360,17 +366,20 @@ fn error(choices: &mut Choices<'_>) -> ErrorCode {
 }
 
 /// An answer to the very request, whose fields are as chosen.
-fn plausible_answer(header: &RequestHeader, body: Bytes, choices: &mut Choices<'_>) -> Vec<Bytes> {
-    let mut response = ResponseHeader { receipt: Durability::IsrFlushed, ..header.response() };
+fn plausible_answer(header: ResponseHeader, body: Bytes, choices: &mut Choices<'_>) -> Vec<Bytes> {
+    let mut response = ResponseHeader { receipt: Durability::IsrFlushed, ..header };
     if choices.u8() == 255 {
-        response.flags = corrente_protocol::frame::FLAG_ERROR;
+        response.flags |= FLAG_ERROR;
         let refusal = ErrorResponse { error: error(choices), message: Some("refused".to_owned()) };
         return response_frame(response, |writer| refusal.encode(0, writer));
     }
     let outcome = error(choices);
     response_frame(response, |writer| match header.api {
         ApiKey::Produce => produced(&read(body), outcome, choices).encode(0, writer),
-        ApiKey::Fetch => fetched(&read(body), outcome, choices).encode(0, writer),
+        ApiKey::Subscribe => sent(&read(body), outcome, choices).encode(0, writer),
+        ApiKey::AdjustSubscription => {
+            AdjustSubscriptionResponse { found: outcome == ErrorCode::None }.encode(0, writer);
+        }
         ApiKey::ListOffsets => listed(&read(body), outcome, choices).encode(0, writer),
         ApiKey::Metadata => metadata(outcome, choices).encode(0, writer),
         ApiKey::CreateTopic => {
@@ -420,8 +429,8 @@ fn produced(request: &ProduceRequest, error: ErrorCode, choices: &mut Choices<'_
     ProduceResponse::new(request.partitions.iter().map(partition).collect())
 }
 
-fn fetched(request: &FetchRequest, error: ErrorCode, choices: &mut Choices<'_>) -> FetchResponse {
-    let partition = |partition: &FetchPartition| {
+fn sent(request: &SubscribeRequest, error: ErrorCode, choices: &mut Choices<'_>) -> FetchResponse {
+    let partition = |partition: &SubscribePartition| {
         let mut builder = RecordBatchBuilder::new(Compression::None);
         for _ in 0..choices.u8() % 4 {
             builder.push(1, None, Some(choices.bytes()), &[]).expect("a small record");

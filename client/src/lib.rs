@@ -61,7 +61,7 @@ pub use core::RetryPolicy;
 pub use core::accumulator::{CloseReport, Partitioner};
 pub use core::call::Produced;
 pub use core::completion::{BatchTicket, Receipt, ReceiptRange, Ticket};
-pub use core::fetch::{OutOfRange, StartOffset};
+pub use core::consume::{OutOfRange, StartOffset};
 pub use core::inbox::Batch;
 pub use corrente_protocol::api::{
     DeleteBefore, MetadataResponse, NodeEndpoint, OffsetSpec, PartitionDescription, PartitionMetadata,

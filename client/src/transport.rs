@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 
 use crate::core::accumulator::{Accumulator, ProducerSettings};
 use crate::core::call::{CallRequest, CallResponse};
-use crate::core::fetch::ConsumerSettings;
+use crate::core::consume::ConsumerSettings;
 use crate::core::inbox::Inbox;
 use crate::core::{Action, CallId, ConnectionId, ConsumerId, Core, CoreSettings, Event, Micros, ProducerId};
 use crate::error::Error;

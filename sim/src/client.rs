@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use corrente_client::core::accumulator::{Accumulator, ProducerSettings};
 use corrente_client::core::call::{CallRequest, CallResponse};
-use corrente_client::core::fetch::ConsumerSettings;
+use corrente_client::core::consume::ConsumerSettings;
 use corrente_client::core::inbox::{Fetched, Inbox};
 use corrente_client::core::{
     Action, CallId, ConnectionId, ConsumerId, Core, CoreSettings, Event, Micros, ProducerId,

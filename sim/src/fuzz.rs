@@ -16,7 +16,7 @@ use corrente_broker::{Config, Node as Broker, ShutdownHandle, byte_size::ByteSiz
 use corrente_client::core::CoreSettings;
 use corrente_client::core::accumulator::{Partitioner, ProducerSettings};
 use corrente_client::core::call::CallRequest;
-use corrente_client::core::fetch::{ConsumerSettings, OutOfRange, StartOffset};
+use corrente_client::core::consume::{ConsumerSettings, OutOfRange, StartOffset};
 use corrente_client::{
     Compression, Durability, ErrorCode, Offset, PartitionIndex, Record, TopicId, TopicName,
 };
@@ -28,7 +28,7 @@ use corrente_protocol::ids::ShardId;
 use corrente_protocol::record_batch::RecordBatchBuilder;
 use corrente_runtime::sim::{Node, World, WorldConfig};
 use corrente_runtime::socket::Stream;
-use corrente_runtime::timer::{sleep, timeout};
+use corrente_runtime::timer::{now, sleep, timeout};
 
 use crate::client::Client;
 
@@ -42,6 +42,9 @@ const BROKER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the stranger waits for anything.
 const STRANGER_WAITS: Duration = Duration::from_millis(100);
+/// How long the stranger listens to one that goes on talking.
+const STRANGER_LISTENS: Duration = Duration::from_secs(2);
+const HEARTBEAT_MS: u32 = 1000;
 const READ_BLOCK: usize = 16 << 10;
 const HONEST: &str = "honest";
 const RECORDS: usize = 3;
@@ -170,8 +173,8 @@ async fn read() {
         until_end: true,
         out_of_range: OutOfRange::Fail,
         prefetch_bytes: 1 << 16,
-        fetch_bytes_max: 1 << 16,
-        wait_max: Duration::from_millis(100),
+        answer_bytes_max: 1 << 16,
+        heartbeat: Duration::from_millis(100),
     });
     let mut values = Vec::new();
     while let Some(fetched) = reader.next().await {
@@ -263,9 +266,10 @@ impl Stranger {
         self.say(&request_frame(header, body)).await;
     }
 
-    /// Takes in what has come, until nothing comes for a while.
+    /// Takes in what has come, until nothing comes for a while, or nothing but heartbeats.
     async fn hear(&mut self) {
-        while let Some(stream) = &mut self.stream {
+        let until = now() + STRANGER_LISTENS;
+        while let Some(stream) = self.stream.as_mut().filter(|_| now() < until) {
             self.received.reserve(READ_BLOCK);
             let read = timeout(STRANGER_WAITS, stream.read(&mut self.received)).await;
             match read {
@@ -287,7 +291,17 @@ impl Stranger {
             let cut = cut_response(&mut self.received, 1 << 30).expect("the broker sends whole frames");
             let Cut::Frame(header, body) = cut else { return };
             match self.asked.remove(&header.correlation_id) {
-                Some(api) => assert_eq!(header.api, api, "an answer to another request"),
+                Some(api) => {
+                    assert_eq!(header.api, api, "an answer to another request");
+                    if header.has_more() {
+                        assert_eq!(
+                            api,
+                            ApiKey::Subscribe,
+                            "a second answer to come, which was not asked for"
+                        );
+                        self.asked.insert(header.correlation_id, api);
+                    }
+                }
                 None => assert!(self.babbled, "an answer to {}, which was not asked", header.correlation_id),
             }
             let read =
@@ -302,6 +316,8 @@ impl Stranger {
             ApiKey::Fetch => decoded::<FetchResponse>(body),
             ApiKey::ListOffsets => decoded::<ListOffsetsResponse>(body),
             ApiKey::Metadata => decoded::<MetadataResponse>(body),
+            ApiKey::Subscribe => decoded::<FetchResponse>(body),
+            ApiKey::AdjustSubscription => decoded::<AdjustSubscriptionResponse>(body),
             ApiKey::CreateTopic => CreateTopicResponse::decode(0, body).map(|response| {
                 if response.error == ErrorCode::None {
                     self.topics.push(response.id);
@@ -341,6 +357,20 @@ impl Stranger {
                 let partition = FetchPartition { topic, partition, offset, max_bytes, leader_epoch: None };
                 let (max_wait_ms, min_bytes) = (number, u32::from(validate_only));
                 let request = FetchRequest { max_wait_ms, min_bytes, max_bytes, partitions: vec![partition] };
+                self.ask(api, choices, |writer| request.encode(0, writer)).await;
+            }
+            ApiKey::Subscribe => {
+                let (leader_epoch, end) = (None, validate_only.then(|| offset.saturating_add(number.into())));
+                let partitions = vec![SubscribePartition { topic, partition, offset, leader_epoch, end }];
+                let (credit, max_bytes) = (number << 6, number << 8);
+                let request = SubscribeRequest { heartbeat_ms: HEARTBEAT_MS, credit, max_bytes, partitions };
+                self.ask(api, choices, |writer| request.encode(0, writer)).await;
+            }
+            ApiKey::AdjustSubscription => {
+                let subscriptions = self.asked.iter().filter(|(_, api)| **api == ApiKey::Subscribe);
+                let subscription = subscriptions.map(|(id, _)| *id).next_back().unwrap_or(offset.0);
+                let request =
+                    AdjustSubscriptionRequest { subscription, credit: number << 6, ends: validate_only };
                 self.ask(api, choices, |writer| request.encode(0, writer)).await;
             }
             ApiKey::ListOffsets => {

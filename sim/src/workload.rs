@@ -12,7 +12,7 @@ use std::time::Duration;
 use corrente_client::core::CoreSettings;
 use corrente_client::core::accumulator::ProducerSettings;
 use corrente_client::core::call::CallRequest;
-use corrente_client::core::fetch::ConsumerSettings;
+use corrente_client::core::consume::ConsumerSettings;
 use corrente_client::core::inbox::Fetched;
 use corrente_client::{
     Error, ErrorKind, OutOfRange, PartitionIndex, Partitioner, Receipt, Record, RecordView, StartOffset,
@@ -232,8 +232,8 @@ impl Workload {
             until_end,
             out_of_range: OutOfRange::Fail,
             prefetch_bytes: 1 << 20,
-            fetch_bytes_max: 256 << 10,
-            wait_max: Duration::from_millis(500),
+            answer_bytes_max: 256 << 10,
+            heartbeat: Duration::from_millis(500),
         }
     }
 

@@ -18,7 +18,7 @@ use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
 use corrente_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName};
 
-use super::connection::{Answer, ConnectionId};
+use super::connection::{Answer, ConnectionId, Correlation};
 use super::hub::{Hub, TooLarge, decode};
 use super::metadata::Route;
 use super::owner::Owner;
@@ -424,7 +424,7 @@ fn send(
     route: Option<Route>,
     timeout: Duration,
     id: CallId,
-) -> Result<(), (TooLarge, Owner)> {
+) -> Result<Correlation, (TooLarge, Owner)> {
     let owner = Owner::Call(id);
     let none = Durability::Received;
     let topic_id = route.map_or(TopicId::NIL, |route| route.topic);

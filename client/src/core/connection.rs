@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use corrente_protocol::api::ApiKey;
@@ -37,6 +38,8 @@ pub(crate) enum Destination {
 pub(crate) struct InFlight {
     pub(crate) api: ApiKey,
     pub(crate) version: u16,
+    /// From the request to its answer, and from one answer to the next.
+    pub(crate) patience: Duration,
     pub(crate) deadline: Micros,
     pub(crate) owner: Owner,
 }
@@ -162,6 +165,11 @@ impl Connection {
                 "correlation id {correlation} was sent as {:?} version {} and answered as {:?} version {}",
                 request.api, request.version, header.api, header.version
             );
+            self.in_flight.insert(correlation, request);
+            return Err(untrusted(cause));
+        }
+        if header.has_more() && request.api != ApiKey::Subscribe {
+            let cause = format!("more answers are to follow one of {}", request.api);
             self.in_flight.insert(correlation, request);
             return Err(untrusted(cause));
         }

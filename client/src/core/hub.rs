@@ -15,7 +15,7 @@ use corrente_protocol::frame::{Durability, FRAME_HEADER_LEN, RequestHeader, requ
 use corrente_protocol::hello::{ClientHello, ServerHello};
 use corrente_protocol::ids::{PartitionIndex, ShardId, TopicName};
 
-use super::connection::{Answer, Connection, ConnectionId, Destination, InFlight, Phase};
+use super::connection::{Answer, Connection, ConnectionId, Correlation, Destination, InFlight, Phase};
 use super::metadata::{Metadata, RefreshSettings, Route};
 use super::owner::Owner;
 use super::time::Micros;
@@ -163,7 +163,7 @@ impl Hub {
         durability: Durability,
         timeout: Duration,
         owner: Owner,
-    ) -> Result<(), (TooLarge, Owner)> {
+    ) -> Result<Correlation, (TooLarge, Owner)> {
         let connection = self.connections.get_mut(&id).expect("a ready connection is known");
         let frame_max = connection.frame_max().expect("a ready connection has said hello");
         let version = super::version_of(R::API);
@@ -184,10 +184,11 @@ impl Hub {
         }
         let deadline = now + timeout;
         self.timers.set(deadline, Timer::Request(id, correlation));
-        connection.track(correlation, InFlight { api: R::API, version, deadline, owner });
+        let in_flight = InFlight { api: R::API, version, patience: timeout, deadline, owner };
+        connection.track(correlation, in_flight);
         tracing::debug!(connection = id.0, correlation, api = ?R::API, bytes = len, "request");
         self.actions.push_back(Action::Send { connection: id, chunks });
-        Ok(())
+        Ok(correlation)
     }
 
     // What comes back.
@@ -230,6 +231,15 @@ impl Hub {
             self.changed |= full;
         }
         Ok(answer)
+    }
+
+    /// The request of an answer stays in flight: another answer to it is to come, as soon as the first had to.
+    pub(crate) fn expect_more(&mut self, now: Micros, id: ConnectionId, answer: &Answer, owner: Owner) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let InFlight { api, version, patience, .. } = answer.request;
+        let deadline = now + patience;
+        self.timers.set(deadline, Timer::Request(id, answer.correlation));
+        connection.track(answer.correlation, InFlight { api, version, patience, deadline, owner });
     }
 
     fn greeted(&mut self, id: ConnectionId, hello: ServerHello) -> Result<(), Error> {
@@ -297,7 +307,7 @@ impl Hub {
             let request = MetadataRequest { topics: Some(self.metadata.interest()) };
             let timeout = self.settings.request_timeout;
             match self.send(now, id, &request, Durability::Received, timeout, Owner::Metadata) {
-                Ok(()) => self.metadata.in_flight = true,
+                Ok(_) => self.metadata.in_flight = true,
                 Err((too_large, _)) => self.metadata_failed(now, &too_large.error("metadata")),
             }
         }

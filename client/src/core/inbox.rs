@@ -1,6 +1,6 @@
 //! What a consumer has fetched and its owner has not taken yet.
 //!
-//! Shared between the core, which puts verified batches in and keeps the total bounded by what it asks brokers for,
+//! Shared between the core, which puts verified batches in and keeps the total bounded by the credit it gives brokers,
 //! and the consumer, which takes them out. Runtime-neutral: an empty inbox keeps the waker of who looked last.
 
 use std::collections::VecDeque;
@@ -57,6 +57,8 @@ struct State {
     /// Bytes of all batches in `items`.
     bytes: usize,
     waker: Option<Waker>,
+    /// The core wants to be told once no more bytes than this are held.
+    tell_below: Option<usize>,
     ended: bool,
 }
 
@@ -64,10 +66,9 @@ struct State {
 #[derive(Debug)]
 pub struct Inbox {
     state: Mutex<State>,
-    /// Room was made, or the consumer was dropped, and the core has not looked since.
+    /// The room asked for was made, or the consumer was dropped, and the core has not looked since.
     news: AtomicBool,
     dropped: AtomicBool,
-    bytes_max: usize,
 }
 
 /// What was taken out, and whether the core has to be told, with `Event::Wake`.
@@ -123,12 +124,11 @@ impl Fetched {
 }
 
 impl Inbox {
-    pub(crate) fn new(bytes_max: usize) -> Inbox {
+    pub(crate) fn new() -> Inbox {
         Inbox {
             state: Mutex::new(State::default()),
             news: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
-            bytes_max,
         }
     }
 
@@ -145,8 +145,11 @@ impl Inbox {
         if let Ok(fetched) = &item {
             state.bytes -= fetched.bytes;
         }
-        // The core fetches again from half empty on, so that it is not woken for every item.
-        let wake = state.bytes <= self.bytes_max / 2 && !self.news.swap(true, Ordering::AcqRel);
+        let wake = state.tell_below.is_some_and(|below| state.bytes <= below);
+        if wake {
+            state.tell_below = None;
+            self.news.store(true, Ordering::Release);
+        }
         Poll::Ready(Some(Taken { item, wake }))
     }
 
@@ -174,9 +177,17 @@ impl Inbox {
         wake(state);
     }
 
-    /// Bytes that may still come in.
-    pub(crate) fn room(&self) -> usize {
-        self.bytes_max.saturating_sub(self.lock().bytes)
+    /// Bytes of batches that were not taken yet.
+    pub(crate) fn held(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// The core has to be told once no more bytes than `below` are held; `None` for never. True if that came to be since
+    /// it saw that `held` were.
+    pub(crate) fn tell_below(&self, below: Option<usize>, held: usize) -> bool {
+        let mut state = self.lock();
+        state.tell_below = below;
+        state.bytes < held && below.is_some_and(|below| state.bytes <= below)
     }
 
     pub(crate) fn take_news(&self) -> bool {

@@ -17,7 +17,7 @@ pub mod accumulator;
 pub mod call;
 pub(crate) mod completion;
 mod connection;
-pub mod fetch;
+pub mod consume;
 mod hub;
 mod identity;
 pub mod inbox;
@@ -44,7 +44,8 @@ use accumulator::{Accumulator, ProducerSettings};
 use call::{CallRequest, CallResponse, Calls};
 pub use connection::ConnectionId;
 use connection::{Answer, InFlight};
-use fetch::{ConsumerSettings, Consumers};
+use consume::{ConsumerSettings, Consumers};
+
 use hub::Hub;
 use inbox::Inbox;
 use owner::Owner;
@@ -255,7 +256,7 @@ impl Core {
             self.due(now, timer);
         }
         self.producers.look(&mut self.hub);
-        self.consumers.look(&mut self.hub);
+        self.consumers.look(now, &mut self.hub);
         self.pump(now);
     }
 
@@ -273,7 +274,7 @@ impl Core {
         loop {
             match self.hub.next_answer(connection) {
                 Ok(None) => return,
-                Ok(Some(answer)) => self.answered(now, answer),
+                Ok(Some(answer)) => self.answered(now, connection, answer),
                 Err(error) => {
                     tracing::warn!(%error, "closing a connection that cannot be trusted");
                     return self.lose(now, connection, &error);
@@ -282,7 +283,7 @@ impl Core {
         }
     }
 
-    fn answered(&mut self, now: Micros, mut answer: Answer) {
+    fn answered(&mut self, now: Micros, connection: ConnectionId, mut answer: Answer) {
         let hub = &mut self.hub;
         let (correlation, api, bytes) = (answer.correlation, answer.header.api, answer.body.len());
         tracing::debug!(correlation, ?api, bytes, "answer");
@@ -292,7 +293,13 @@ impl Core {
             Owner::Produce(flight) => self.producers.answered(now, hub, flight, &answer),
             Owner::Identity(id) => self.producers.identified(now, hub, id, &answer),
             Owner::Offsets(flight) => self.consumers.offsets_answered(now, hub, flight, &answer),
-            Owner::Fetch(flight) => self.consumers.fetch_answered(now, hub, flight, &answer),
+            Owner::Subscription(subscriber) => {
+                if answer.header.has_more() {
+                    hub.expect_more(now, connection, &answer, Owner::Subscription(subscriber));
+                }
+                self.consumers.sent(now, hub, subscriber, &answer);
+            }
+            Owner::Adjustment => {}
         }
     }
 
@@ -314,7 +321,10 @@ impl Core {
                 Owner::Produce(flight) => self.producers.lost(now, hub, flight, &to_owner),
                 Owner::Identity(id) => self.producers.identity_lost(now, hub, id, &to_owner),
                 Owner::Offsets(flight) => self.consumers.offsets_lost(now, hub, &flight, &to_owner),
-                Owner::Fetch(flight) => self.consumers.fetch_lost(now, hub, &flight, &to_owner),
+                Owner::Subscription(subscriber) => {
+                    self.consumers.subscription_lost(now, hub, subscriber, &to_owner);
+                }
+                Owner::Adjustment => {}
             }
         }
     }

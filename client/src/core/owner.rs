@@ -1,6 +1,6 @@
 //! Whose request it is: what an answer, or the loss of it, has to be brought back to.
 
-use super::fetch::{FetchFlight, OffsetsFlight};
+use super::consume::{OffsetsFlight, Subscriber};
 use super::produce::ProduceFlight;
 use super::{CallId, ProducerId};
 
@@ -16,6 +16,8 @@ pub(crate) enum Owner {
     Identity(ProducerId),
     /// Where a consumer's partitions begin and end.
     Offsets(OffsetsFlight),
-    /// Records for a consumer.
-    Fetch(FetchFlight),
+    /// Records for a consumer, for as long as they come.
+    Subscription(Subscriber),
+    /// Nobody: what was said about a subscription needs no answer.
+    Adjustment,
 }

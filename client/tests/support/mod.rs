@@ -4,15 +4,18 @@
 
 pub mod model;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
+use corrente_protocol::api::ApiKey;
 use corrente_protocol::frame::{Cut, cut_request};
 use corrente_protocol::hello::{CLIENT_HELLO_LEN, ClientHello};
-use model::{Model, Served};
+use model::Model;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub struct FakeBroker {
@@ -67,6 +70,8 @@ async fn converse(
     model: Arc<Mutex<Model>>,
     appended: watch::Sender<u64>,
 ) -> Option<()> {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
     let mut hello = [0; CLIENT_HELLO_LEN];
     stream.read_exact(&mut hello).await.ok()?;
     let hello = ClientHello::decode(&hello).expect("a client hello");
@@ -74,37 +79,58 @@ async fn converse(
     stream.write_all(&answer.encode()).await.ok()?;
     let (mut reader, writer) = stream.into_split();
     let writer = Arc::new(tokio::sync::Mutex::new(writer));
-    let mut serving = JoinSet::new();
+    let news = Arc::new(Notify::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(send(
+        connection,
+        Arc::clone(&model),
+        Arc::clone(&writer),
+        Arc::clone(&news),
+        appended.subscribe(),
+    ));
     let mut inbound = BytesMut::new();
     loop {
         while let Cut::Frame(header, body) = cut_request(&mut inbound, 1 << 26).expect("good frames") {
-            let (model, mut seen) = (Arc::clone(&model), appended.subscribe());
-            let (writer, appended) = (Arc::clone(&writer), appended.clone());
-            let serve = move |patient| {
+            let response = {
                 let mut model = model.lock().expect("no test panicked");
-                let served = model.serve(answer.shard, &header, body.clone(), patient);
+                let response = model.serve(connection, answer.shard, &header, body);
                 appended.send_replace(model.appended);
-                served
+                response
             };
-            let first = serve(true);
-            serving.spawn(async move {
-                let mut served = first;
-                let chunks = loop {
-                    match served {
-                        Served::Response(chunks) => break chunks,
-                        // Until something is appended, or the fetch's time is over.
-                        Served::Wait => {
-                            let wait = std::time::Duration::from_millis(50);
-                            let patient = tokio::time::timeout(wait, seen.changed()).await.is_ok();
-                            served = serve(patient);
-                        }
-                    }
-                };
-                let _ = writer.lock().await.write_all(&chunks.concat()).await;
-            });
+            match response {
+                Some(chunks) => writer.lock().await.write_all(&chunks.concat()).await.ok()?,
+                None => news.notify_one(),
+            }
+            if header.api == ApiKey::AdjustSubscription {
+                news.notify_one();
+            }
         }
         if reader.read_buf(&mut inbound).await.ok()? == 0 {
+            model.lock().expect("no test panicked").forget(connection);
             return None;
+        }
+    }
+}
+
+/// Sends what the subscriptions of a connection have to say, whenever anything may have changed.
+async fn send(
+    connection: u64,
+    model: Arc<Mutex<Model>>,
+    writer: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+    news: Arc<Notify>,
+    mut appended: watch::Receiver<u64>,
+) {
+    loop {
+        loop {
+            let sent = model.lock().expect("no test panicked").sent(connection);
+            let Some(chunks) = sent else { break };
+            if writer.lock().await.write_all(&chunks.concat()).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = news.notified() => {}
+            changed = appended.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -9,13 +9,15 @@ use bytes::{Bytes, BytesMut};
 use corrente_protocol::api::*;
 use corrente_protocol::compression::Compression;
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::frame::{Durability, FLAG_ERROR, RequestHeader, ResponseHeader, response_frame};
+use corrente_protocol::frame::{
+    Durability, FLAG_ERROR, FLAG_MORE, RequestHeader, ResponseHeader, response_frame,
+};
 use corrente_protocol::hello::ServerHello;
 use corrente_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicName};
 use corrente_protocol::record::RecordView;
 use corrente_protocol::record_batch::{
-    BatchLimits, HEADER_LEN, RecordBatch, RecordBatchBuilder, RecordBatchHeader, stamp, stamp_append_time,
-    validate_batches,
+    BatchLimits, HEADER_LEN, RecordBatch, RecordBatchBuilder, RecordBatchHeader, headers, stamp,
+    stamp_append_time, validate_batches,
 };
 
 pub const NODE: NodeId = NodeId(7);
@@ -46,8 +48,8 @@ pub struct Model {
     pub topics: BTreeMap<String, Topic>,
     /// Errors to answer the next produce partitions with, before anything is appended.
     pub refuse_produce: VecDeque<ErrorCode>,
-    /// Errors to answer the next fetch partitions with.
-    pub refuse_fetch: VecDeque<ErrorCode>,
+    /// Subscriptions that are open, by their connections and correlation ids.
+    subscriptions: BTreeMap<(u64, u64), Subscription>,
     /// What was served, by api.
     pub served: BTreeMap<ApiKey, usize>,
     /// Records appended so far, all partitions.
@@ -60,10 +62,14 @@ pub struct Model {
     pub refuse_identity: VecDeque<ErrorCode>,
 }
 
-/// A response, or that there is nothing to fetch yet.
-pub enum Served {
-    Response(Vec<Bytes>),
-    Wait,
+#[derive(Debug, Clone)]
+struct Subscription {
+    shard: ShardId,
+    header: RequestHeader,
+    credit: i64,
+    max_bytes: usize,
+    partitions: Vec<SubscribePartition>,
+    ends: bool,
 }
 
 impl Model {
@@ -75,7 +81,7 @@ impl Model {
             frame_len_max: 16 * 1024 * 1024,
             topics: BTreeMap::new(),
             refuse_produce: VecDeque::new(),
-            refuse_fetch: VecDeque::new(),
+            subscriptions: BTreeMap::new(),
             served: BTreeMap::new(),
             appended: 0,
             append_time_ms: None,
@@ -130,8 +136,14 @@ impl Model {
         topic.logs.get_mut(partition.0 as usize)
     }
 
-    /// Serves a request that reached `shard`. `patient`: a fetch that finds nothing waits.
-    pub fn serve(&mut self, shard: ShardId, header: &RequestHeader, body: Bytes, patient: bool) -> Served {
+    /// Serves a request that reached `shard`. Only one to subscribe has no answer of its own: see [`Model::sent`].
+    pub fn serve(
+        &mut self,
+        connection: u64,
+        shard: ShardId,
+        header: &RequestHeader,
+        body: Bytes,
+    ) -> Option<Vec<Bytes>> {
         *self.served.entry(header.api).or_default() += 1;
         let version = header.version;
         let response = match header.api {
@@ -146,18 +158,29 @@ impl Model {
                     partitions.map(|partition| self.produce(shard, header.durability, partition));
                 respond(header, &ProduceResponse::new(partitions.collect()))
             }
-            ApiKey::Fetch => {
-                let request = FetchRequest::decode(version, body).expect("a fetch request");
-                let mut room = request.max_bytes as usize;
-                let asked = request.partitions.into_iter();
-                let partitions: Vec<_> =
-                    asked.map(|partition| self.fetch(shard, &partition, &mut room)).collect();
-                let empty =
-                    partitions.iter().all(|found| found.batches.is_empty() && found.error == ErrorCode::None);
-                if empty && patient && request.max_wait_ms > 0 {
-                    return Served::Wait;
+            ApiKey::Subscribe => {
+                let request = SubscribeRequest::decode(version, body).expect("a subscribe request");
+                let subscription = Subscription {
+                    shard,
+                    header: *header,
+                    credit: request.credit.into(),
+                    max_bytes: request.max_bytes as usize,
+                    partitions: request.partitions,
+                    ends: false,
+                };
+                let before = self.subscriptions.insert((connection, header.correlation_id), subscription);
+                assert!(before.is_none(), "correlation id {} is open twice", header.correlation_id);
+                return None;
+            }
+            ApiKey::AdjustSubscription => {
+                let request = AdjustSubscriptionRequest::decode(version, body).expect("an adjustment");
+                let found = self.subscriptions.get_mut(&(connection, request.subscription));
+                let response = AdjustSubscriptionResponse { found: found.is_some() };
+                if let Some(subscription) = found {
+                    subscription.credit += i64::from(request.credit);
+                    subscription.ends |= request.ends;
                 }
-                respond(header, &FetchResponse { partitions })
+                respond(header, &response)
             }
             ApiKey::ListOffsets => {
                 let request = ListOffsetsRequest::decode(version, body).expect("a list-offsets request");
@@ -205,7 +228,50 @@ impl Model {
                 response_frame(header, |writer| refusal.encode(0, writer))
             }
         };
-        Served::Response(response)
+        Some(response)
+    }
+
+    /// What a connection's subscriptions have to say now, one answer at a time.
+    pub fn sent(&mut self, connection: u64) -> Option<Vec<Bytes>> {
+        let of_connection = (connection, 0)..=(connection, u64::MAX);
+        let open: Vec<u64> = self.subscriptions.range(of_connection).map(|((_, id), _)| *id).collect();
+        open.into_iter().find_map(|id| self.send((connection, id)))
+    }
+
+    /// The connection is gone.
+    pub fn forget(&mut self, connection: u64) {
+        self.subscriptions.retain(|(of, _), _| *of != connection);
+    }
+
+    fn send(&mut self, id: (u64, u64)) -> Option<Vec<Bytes>> {
+        let mut subscription = self.subscriptions.remove(&id).expect("the caller found it");
+        let mut room = usize::try_from(subscription.credit).unwrap_or(0).min(subscription.max_bytes);
+        let may_send = room > 0;
+        let mut partitions = Vec::new();
+        for asked in subscription.partitions.iter_mut().filter(|_| may_send && !subscription.ends) {
+            let found = self.read(subscription.shard, asked, &mut room);
+            if found.error != ErrorCode::None || !found.batches.is_empty() {
+                asked.offset = end_of(&found.batches).unwrap_or(asked.offset);
+                partitions.push(found);
+            }
+        }
+        let bytes: usize = partitions.iter().flat_map(|found| &found.batches).map(Bytes::len).sum();
+        subscription.credit -= i64::try_from(bytes).expect("a small answer");
+        subscription.partitions.retain(|part| part.end.is_none_or(|end| part.offset < end));
+        let is_last = subscription.ends
+            || subscription.partitions.is_empty()
+            || partitions.iter().any(|found| found.error != ErrorCode::None);
+        let header = subscription.header;
+        if partitions.is_empty() && !is_last {
+            self.subscriptions.insert(id, subscription);
+            return None;
+        }
+        if !is_last {
+            self.subscriptions.insert(id, subscription);
+        }
+        let flags = if is_last { 0 } else { FLAG_MORE };
+        let header = ResponseHeader { flags, receipt: header.durability, ..header.response() };
+        Some(response_frame(header, |writer| FetchResponse { partitions }.encode(0, writer)))
     }
 
     fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
@@ -298,10 +364,10 @@ impl Model {
         response
     }
 
-    fn fetch(
+    fn read(
         &mut self,
         shard: ShardId,
-        request: &FetchPartition,
+        request: &SubscribePartition,
         room: &mut usize,
     ) -> FetchPartitionResponse {
         let mut response = FetchPartitionResponse {
@@ -313,10 +379,6 @@ impl Model {
             log_start_offset: Offset::ZERO,
             batches: Vec::new(),
         };
-        if let Some(error) = self.refuse_fetch.pop_front() {
-            response.error = error;
-            return response;
-        }
         let Some(log) = self.log(request.topic, request.partition) else {
             response.error = ErrorCode::UnknownTopicOrPartition;
             return response;
@@ -477,6 +539,12 @@ fn write_checksum(batch: &mut [u8]) {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
     });
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// One past the last record of a run of batches.
+fn end_of(batches: &[Bytes]) -> Option<Offset> {
+    let (_, last) = headers(batches.last()?).last()?.ok()?;
+    Some(last.end_offset())
 }
 
 pub fn respond<M: Message>(header: &RequestHeader, response: &M) -> Vec<Bytes> {

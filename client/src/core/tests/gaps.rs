@@ -1,14 +1,14 @@
 //! Logs that lost records: to compaction, which leaves gaps, and to retention, which moves the start.
 
-use corrente_protocol::api::{ApiKey, DeleteBefore, OffsetSpec};
+use corrente_protocol::api::{ApiKey, DeleteBefore, Message, OffsetSpec, SubscribeRequest};
 use corrente_protocol::ids::{Offset, PartitionIndex};
 use proptest::prelude::*;
 
 use super::super::call::{CallRequest, CallResponse};
-use super::super::fetch::{OutOfRange, StartOffset};
+use super::super::consume::{OutOfRange, StartOffset};
 use super::super::inbox::Inbox;
 use super::super::*;
-use super::stories::{consumer, drain, fetch_once, fill, is_fetch};
+use super::stories::{consumer, drain, fill, is_subscribe, next_sent, send_once};
 use super::world::{World, topic};
 use crate::error::ErrorKind;
 
@@ -61,12 +61,18 @@ fn a_batch_without_records_moves_the_reader_to_its_end() {
     let mut world = World::new(1, 1, 1);
     world.model.put_compacted("t", 0, 0, 50, &[]);
     let inbox = consumer(&mut world, |_| {});
-    fetch_once(&mut world);
-    world.settle_but(is_fetch);
-    let fetching = world.connections().into_iter().find(|id| !world.wires[id].requests.is_empty());
-    let (_, _, body) = world.take_request(fetching.expect("the next fetch")).expect("a request");
-    let request = <corrente_protocol::api::FetchRequest as corrente_protocol::api::Message>::decode(0, body);
-    assert_eq!(request.expect("a fetch").partitions[0].offset, Offset(50));
+    let (connection, answer) = next_sent(&mut world);
+    world.receive(connection, &answer);
+    // Where it is shows when it has to subscribe again.
+    world.break_wire(connection);
+    for _ in 0..2 {
+        world.pass(Duration::from_secs(3));
+        world.settle_but(is_subscribe);
+    }
+    let open = world.connections().into_iter().find(|id| !world.wires[id].requests.is_empty());
+    let (_, _, body) = world.take_request(open.expect("the next subscription")).expect("a request");
+    let request = SubscribeRequest::decode(0, body).expect("a subscription");
+    assert_eq!(request.partitions[0].offset, Offset(50));
     assert_eq!(offsets(&mut world, &inbox).expect("no error"), Vec::<u64>::new());
 }
 
@@ -107,10 +113,10 @@ fn records_deleted_before_they_were_read_are_told_or_stepped_over() {
         fill(&mut world, 10, 1);
         let inbox = consumer(&mut world, |settings| {
             settings.out_of_range = policy;
-            settings.fetch_bytes_max = 1;
+            settings.answer_bytes_max = 1;
             settings.until_end = true;
         });
-        fetch_once(&mut world);
+        send_once(&mut world);
         assert_eq!(offsets(&mut world, &inbox).expect("no error"), [0]);
         world.model.topics.get_mut("t").expect("the topic").logs[0].start = 7;
         world.settle();
@@ -135,7 +141,7 @@ fn a_start_overtaken_by_a_deletion_is_asked_for_again() {
             settings.out_of_range = policy;
             settings.until_end = true;
         });
-        world.settle_but(is_fetch);
+        world.settle_but(is_subscribe);
         world.model.topics.get_mut("t").expect("the topic").logs[0].start = 7;
         world.settle();
         assert_eq!(offsets(&mut world, &inbox).expect("no error"), [7, 8, 9], "{policy:?}");
@@ -188,7 +194,7 @@ fn any_log() -> impl Strategy<Value = Vec<Compacted>> {
 proptest! {
     #[test]
     fn every_record_that_is_left_is_read_once_and_in_order(log in any_log(), start: prop::sample::Index,
-        fetch_bytes_max in prop_oneof![Just(1_usize), 100..400_usize, Just(1 << 20)])
+        answer_bytes_max in prop_oneof![Just(1_usize), 100..400_usize, Just(1 << 20)])
     {
         let mut world = World::new(1, 1, 1);
         for Compacted { base, end, kept } in &log {
@@ -199,7 +205,7 @@ proptest! {
         let inbox = consumer(&mut world, |settings| {
             settings.partitions[0].2 = StartOffset::At(Offset(start));
             settings.until_end = true;
-            settings.fetch_bytes_max = fetch_bytes_max;
+            settings.answer_bytes_max = answer_bytes_max;
         });
         world.settle();
         let left = log.iter().flat_map(|batch| &batch.kept).map(|(offset, _)| *offset);

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use corrente_protocol::api::{ApiKey, MetadataRequest, OffsetSpec};
 use corrente_protocol::error_code::ErrorCode;
-use corrente_protocol::frame::{Durability, RequestHeader, ResponseHeader};
+use corrente_protocol::frame::{Durability, FRAME_HEADER_LEN, RequestHeader, ResponseHeader};
 use corrente_protocol::ids::{Offset, PartitionIndex};
+use corrente_protocol::record_batch::HEADER_LEN;
 
 use super::super::accumulator::{Accumulator, room_of};
 use super::super::call::{CallRequest, CallResponse};
 use super::super::completion::Ticket;
-use super::super::fetch::{ConsumerSettings, OutOfRange, StartOffset};
+use super::super::consume::{ConsumerSettings, OutOfRange, StartOffset};
 use super::super::inbox::{Batch, Inbox};
 use super::super::*;
 use super::world::{World, peek, topic};
@@ -41,8 +42,8 @@ pub(super) fn is_produce(header: &RequestHeader) -> bool {
     header.api == ApiKey::Produce
 }
 
-pub(super) fn is_fetch(header: &RequestHeader) -> bool {
-    header.api == ApiKey::Fetch
+pub(super) fn is_subscribe(header: &RequestHeader) -> bool {
+    header.api == ApiKey::Subscribe
 }
 
 fn produce_call() -> CallRequest {
@@ -317,8 +318,8 @@ pub(super) fn consumer(world: &mut World, change: impl FnOnce(&mut ConsumerSetti
         until_end: false,
         out_of_range: OutOfRange::Fail,
         prefetch_bytes: 1 << 20,
-        fetch_bytes_max: 1 << 20,
-        wait_max: Duration::from_millis(500),
+        answer_bytes_max: 1 << 20,
+        heartbeat: Duration::from_millis(500),
     };
     change(&mut settings);
     let inbox = world.core.add_consumer(world.now, ConsumerId(1), settings);
@@ -346,13 +347,16 @@ pub(super) fn drain(world: &mut World, inbox: &Inbox) -> (Vec<Result<Batch, Erro
     }
 }
 
-/// Everything moves but fetches; then one of these is served.
-pub(super) fn fetch_once(world: &mut World) {
-    world.settle_but(is_fetch);
-    let fetching = world.connections().into_iter().find(|id| !world.wires[id].requests.is_empty());
-    let fetching = fetching.expect("a fetch is on the wire");
-    let response = world.serve(fetching).expect("a fetch");
-    world.receive(fetching, &response);
+/// Everything else moves; then one subscription has one answer.
+pub(super) fn send_once(world: &mut World) {
+    let (connection, answer) = next_sent(world);
+    world.receive(connection, &answer);
+}
+
+/// The answer that comes next, once everything else has moved.
+pub(super) fn next_sent(world: &mut World) -> (ConnectionId, Vec<u8>) {
+    world.settle_but(|_| false);
+    world.sent().expect("a subscription has something to say")
 }
 
 pub(super) fn fill(world: &mut World, records: u32, batch_records: u32) {
@@ -417,8 +421,8 @@ fn a_topic_that_was_replaced_while_nobody_read_it_is_read_as_what_it_is() {
             until_end: true,
             out_of_range: OutOfRange::Fail,
             prefetch_bytes: 1 << 20,
-            fetch_bytes_max: 1 << 20,
-            wait_max: Duration::from_millis(500),
+            answer_bytes_max: 1 << 20,
+            heartbeat: Duration::from_millis(500),
         },
     );
     world.act();
@@ -436,17 +440,17 @@ fn a_consumer_goes_on_where_it_was_after_a_disconnect() {
     let mut world = World::new(1, 1, 1);
     fill(&mut world, 3, 1);
     let inbox = consumer(&mut world, |_| {});
-    world.settle_but(is_fetch);
+    world.settle_but(is_subscribe);
     for _ in 0..3 {
         let fetching = world.connections().into_iter().find(|id| !world.wires[id].requests.is_empty());
-        world.break_wire(fetching.expect("a fetch is on the wire"));
+        world.break_wire(fetching.expect("a subscription is on the wire"));
         assert!(drain(&mut world, &inbox).0.is_empty());
         world.pass(Duration::from_secs(3));
-        world.settle_but(is_fetch);
+        world.settle_but(is_subscribe);
         world.pass(Duration::from_secs(3));
-        world.settle_but(is_fetch);
+        world.settle_but(is_subscribe);
     }
-    fetch_once(&mut world);
+    send_once(&mut world);
     let (batches, ended) = drain(&mut world, &inbox);
     assert_eq!(batches.len(), 3);
     assert!(!ended);
@@ -471,7 +475,7 @@ fn an_offset_out_of_range_is_an_error_or_a_new_start() {
         settings.out_of_range = OutOfRange::Earliest;
     });
     for _ in 0..2 {
-        fetch_once(&mut world);
+        send_once(&mut world);
     }
     let (batches, ended) = drain(&mut world, &inbox);
     assert_eq!(batches.into_iter().next().expect("one item").expect("a batch").records.len(), 5);
@@ -479,18 +483,22 @@ fn an_offset_out_of_range_is_an_error_or_a_new_start() {
 }
 
 #[test]
-fn a_damaged_batch_is_fetched_again_and_then_told() {
+fn a_damaged_batch_is_asked_for_again_and_then_told() {
     let mut world = World::new(1, 1, 1);
     fill(&mut world, 1, 1);
     let inbox = consumer(&mut world, |_| {});
     for attempt in 1..=3 {
-        world.settle_but(is_fetch);
-        let fetching = world.connections().into_iter().find(|id| !world.wires[id].requests.is_empty());
-        let fetching = fetching.expect("a fetch is on the wire");
-        let mut response = world.serve(fetching).expect("a fetch");
-        let last = response.len() - 5;
-        response[last] ^= 0x40;
-        world.receive(fetching, &response);
+        // The subscription that is given up has a last answer, without batches.
+        let (connection, mut answer) = loop {
+            let (connection, answer) = next_sent(&mut world);
+            if answer.len() > HEADER_LEN + FRAME_HEADER_LEN {
+                break (connection, answer);
+            }
+            world.receive(connection, &answer);
+        };
+        let last = answer.len() - 5;
+        answer[last] ^= 0x40;
+        world.receive(connection, &answer);
         let (batches, ended) = drain(&mut world, &inbox);
         if attempt < 3 {
             assert!(batches.is_empty() && !ended, "attempt {attempt}");
@@ -504,7 +512,7 @@ fn a_damaged_batch_is_fetched_again_and_then_told() {
 }
 
 #[test]
-fn a_full_inbox_stops_the_fetching() {
+fn a_full_inbox_stops_the_sending() {
     let mut world = World::new(1, 1, 1);
     fill(&mut world, 200, 10);
     let inbox = consumer(&mut world, |settings| {
@@ -512,8 +520,8 @@ fn a_full_inbox_stops_the_fetching() {
         settings.prefetch_bytes = 600;
     });
     world.settle();
-    let fetches = world.model.served[&ApiKey::Fetch];
-    assert!(fetches < 20, "{fetches} fetches fill 600 bytes");
+    let held = inbox.held();
+    assert!((600..1200).contains(&held), "{held} bytes fill 600, and a batch more");
     let mut seen = 0;
     for _ in 0..200 {
         let (batches, ended) = drain(&mut world, &inbox);

@@ -15,7 +15,7 @@ use corrente_protocol::ids::{ShardId, TopicName};
 
 use super::super::accumulator::{Accumulator, Partitioner, ProducerSettings};
 use super::super::call::{CallRequest, CallResponse};
-use super::super::model::{Model, Served};
+use super::super::model::Model;
 use super::super::*;
 use crate::error::Error;
 
@@ -98,6 +98,7 @@ impl World {
                 }
                 Action::Close { connection } => {
                     self.wires.remove(&connection);
+                    self.model.forget(connection.0);
                     self.connecting.retain(|connecting| *connecting != connection);
                 }
                 Action::Reply { call, result } => {
@@ -143,6 +144,7 @@ impl World {
     /// The socket breaks, with all that is on the wire.
     pub fn break_wire(&mut self, connection: ConnectionId) {
         self.wires.remove(&connection);
+        self.model.forget(connection.0);
         self.connecting.retain(|connecting| *connecting != connection);
         self.handle(Event::Closed { connection, cause: "reset".to_owned() });
     }
@@ -154,13 +156,16 @@ impl World {
         Some((wire.shard.expect("requests follow the hello"), header, body))
     }
 
-    /// The broker serves the oldest request of a connection. `None` if there is none.
+    /// The broker serves the oldest request of a connection. `None` if there is none, or its answer comes later.
     pub fn serve(&mut self, connection: ConnectionId) -> Option<Vec<u8>> {
         let (shard, header, body) = self.take_request(connection)?;
-        match self.model.serve(shard, &header, body, false) {
-            Served::Response(chunks) => Some(chunks.concat()),
-            Served::Wait => unreachable!("the model was asked not to wait"),
-        }
+        self.model.serve(connection.0, shard, &header, body).map(|chunks| chunks.concat())
+    }
+
+    /// The next answer of any subscription, and its connection.
+    pub fn sent(&mut self) -> Option<(ConnectionId, Vec<u8>)> {
+        let connections = self.connections().into_iter();
+        connections.filter_map(|id| Some((id, self.model.sent(id.0)?.concat()))).next()
     }
 
     pub fn connections(&self) -> Vec<ConnectionId> {
@@ -170,21 +175,16 @@ impl World {
     /// Serves and answers everything there is until nothing moves. Time stands still.
     pub fn settle(&mut self) {
         loop {
-            self.accept();
-            let Some(connection) =
-                self.connections().into_iter().find(|id| !self.wires[id].requests.is_empty())
-            else {
-                if self.connecting.is_empty() {
-                    return;
-                }
-                continue;
-            };
-            let response = self.serve(connection).expect("it has a request");
-            self.receive(connection, &response);
+            self.settle_but(|_| false);
+            match self.sent() {
+                Some((connection, answer)) => self.receive(connection, &answer),
+                None => return,
+            }
         }
     }
 
-    /// Serves everything but requests for which `hold` says so; those stay on the wire.
+    /// Serves everything but requests for which `hold` says so, and those behind them; those stay on the wire. What
+    /// subscriptions have to say does, too.
     pub fn settle_but(&mut self, hold: impl Fn(&RequestHeader) -> bool) {
         loop {
             self.accept();
@@ -198,8 +198,9 @@ impl World {
                 }
                 continue;
             };
-            let response = self.serve(connection).expect("it has a request");
-            self.receive(connection, &response);
+            if let Some(response) = self.serve(connection) {
+                self.receive(connection, &response);
+            }
         }
     }
 
