@@ -1,4 +1,4 @@
-//! Consumers: one subscription for each shard that leads some of their partitions, with credit as long as there is room.
+//! Consumers: one subscription for each shard that leads some of their partitions, with credit while there is room.
 //!
 //! Positions advance when batches arrive and their checksums hold, never before; a broken connection repeats from the
 //! position. Disconnects, moved leaders and busy brokers are ridden through for as long as it takes.

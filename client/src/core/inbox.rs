@@ -182,7 +182,7 @@ impl Inbox {
         self.lock().bytes
     }
 
-    /// The core has to be told once no more bytes than `below` are held; `None` for never. True if that came to be since
+    /// The core has to be told once at most `below` bytes are held; `None` for never. True if that came to be since
     /// it saw that `held` were.
     pub(crate) fn tell_below(&self, below: Option<usize>, held: usize) -> bool {
         let mut state = self.lock();
