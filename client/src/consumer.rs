@@ -83,7 +83,7 @@ impl ConsumerBuilder {
             until_end: false,
             out_of_range: OutOfRange::Fail,
             prefetch_bytes: 16 * 1024 * 1024,
-            answer_bytes_max: 4 * 1024 * 1024,
+            answer_bytes_max: 256 * 1024,
             heartbeat: Duration::from_millis(500),
             decompressed_bytes_max: 64 * 1024 * 1024,
         }
@@ -126,7 +126,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of batches that a shard sends at a time. Default: 4 MiB.
+    /// Bytes of batches that a shard sends at a time; it does not wait between them, so that more gains nothing and leaves
+    /// the cache. Default: 256 KiB.
     pub fn answer_bytes_max(mut self, bytes: usize) -> ConsumerBuilder {
         self.answer_bytes_max = bytes.max(1);
         self

@@ -3,7 +3,7 @@
 //! Owns what is known of each connection and what is in flight on it. Never decides whom to connect to or what to
 //! retry, and holds at most one frame that is not complete, bounded by what the hello agreed on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,9 +71,10 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// When the hello must be done.
     pub(crate) hello_deadline: Micros,
+    /// Begins with a frame, or part of one.
     inbound: BytesMut,
-    /// Bytes that the frame at the head of `inbound` lacks.
-    missing: usize,
+    /// What came behind it and is not joined to it yet; empty whenever all that came was looked at.
+    behind: VecDeque<BytesMut>,
     in_flight: BTreeMap<Correlation, InFlight>,
     next_correlation: Correlation,
 }
@@ -86,7 +87,7 @@ impl Connection {
             phase: Phase::Connecting,
             hello_deadline,
             inbound: BytesMut::new(),
-            missing: 0,
+            behind: VecDeque::new(),
             in_flight: BTreeMap::new(),
             next_correlation: 1,
         }
@@ -123,20 +124,38 @@ impl Connection {
     }
 
     pub(crate) fn receive(&mut self, bytes: BytesMut) {
+        self.behind.push_back(bytes);
+    }
+
+    /// Joins to `inbound` what the frame there lacks, and says whether anything came that could be joined.
+    ///
+    /// No copy where the driver read both pieces into one allocation. Where it did not, no more is copied than belongs to
+    /// that frame: those behind it lie well where they are.
+    fn join(&mut self, missing: usize) -> bool {
+        let Some(mut piece) = self.behind.pop_front() else { return false };
         if self.inbound.is_empty() {
-            self.inbound = bytes;
+            self.inbound = piece;
+        } else if self.inbound.as_ptr_range().end == piece.as_ptr() {
+            self.inbound.unsplit(piece);
         } else {
-            // Joined without a copy where the driver read both pieces into one allocation; else the whole frame gets
-            // its room at once. What is missing was checked against the largest frame.
-            if self.inbound.as_ptr_range().end != bytes.as_ptr() {
-                self.inbound.reserve(self.missing.max(bytes.len()));
+            // The whole frame gets its room at once. What is missing was checked against the largest frame.
+            self.inbound.reserve(missing);
+            let head = piece.split_to(missing.min(piece.len()));
+            self.inbound.extend_from_slice(&head);
+            if !piece.is_empty() {
+                self.behind.push_front(piece);
             }
-            self.inbound.unsplit(bytes);
         }
+        true
     }
 
     /// The broker's hello, once it is complete.
     pub(crate) fn take_hello(&mut self) -> Result<Option<ServerHello>, Error> {
+        while self.inbound.len() < SERVER_HELLO_LEN {
+            if !self.join(SERVER_HELLO_LEN - self.inbound.len()) {
+                return Ok(None);
+            }
+        }
         let Some(bytes) = self.inbound.first_chunk::<SERVER_HELLO_LEN>() else { return Ok(None) };
         let hello = ServerHello::decode(bytes)
             .map_err(|error| Error::new(ErrorKind::Corrupt, "hello", error.to_string()))?;
@@ -146,13 +165,13 @@ impl Connection {
 
     /// The next answer, once it is complete. An error means that the stream can no longer be trusted.
     pub(crate) fn take_answer(&mut self, frame_max: u32) -> Result<Option<Answer>, Error> {
-        let (header, body) = match cut_response(&mut self.inbound, frame_max) {
-            Ok(Cut::Frame(header, body)) => (header, body),
-            Ok(Cut::Need(missing)) => {
-                self.missing = missing;
-                return Ok(None);
+        let (header, body) = loop {
+            match cut_response(&mut self.inbound, frame_max) {
+                Ok(Cut::Frame(header, body)) => break (header, body),
+                Ok(Cut::Need(missing)) if self.join(missing) => {}
+                Ok(Cut::Need(_)) => return Ok(None),
+                Err(error) => return Err(untrusted(error.to_string())),
             }
-            Err(error) => return Err(untrusted(error.to_string())),
         };
         let correlation = header.correlation_id;
         let Some(request) = self.in_flight.remove(&correlation) else {
