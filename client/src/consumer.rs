@@ -126,8 +126,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of batches that a shard sends at a time; it does not wait between them, so that more gains nothing and leaves
-    /// the cache. Default: 256 KiB.
+    /// Bytes of batches that a shard sends at a time; it does not wait between them, so that more gains nothing and
+    /// leaves the cache. Default: 256 KiB.
     pub fn answer_bytes_max(mut self, bytes: usize) -> ConsumerBuilder {
         self.answer_bytes_max = bytes.max(1);
         self

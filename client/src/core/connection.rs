@@ -129,8 +129,8 @@ impl Connection {
 
     /// Joins to `inbound` what the frame there lacks, and says whether anything came that could be joined.
     ///
-    /// No copy where the driver read both pieces into one allocation. Where it did not, no more is copied than belongs to
-    /// that frame: those behind it lie well where they are.
+    /// No copy where the driver read both pieces into one allocation. Where it did not, no more is copied than belongs
+    /// to that frame: those behind it lie well where they are.
     fn join(&mut self, missing: usize) -> bool {
         let Some(mut piece) = self.behind.pop_front() else { return false };
         if self.inbound.is_empty() {
