@@ -58,7 +58,7 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Measure a broker.
     #[command(subcommand)]
-    Bench(bench::BenchCommand),
+    Bench(Box<bench::BenchCommand>),
     Completions(completions::CompletionsArgs),
 }
 

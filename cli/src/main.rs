@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod confirm;
 mod format;
+mod http;
 mod input;
 mod json_record;
 mod moment;

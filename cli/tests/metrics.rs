@@ -144,6 +144,26 @@ fn shards_can_be_looked_at() {
 }
 
 #[test]
+fn a_node_tells_its_configuration_and_a_report_keeps_it() {
+    let home = scratch();
+    let (broker, metrics) = start(home.path(), &["--shards", "2"]);
+    let (status, body) = get(&metrics, "/debug/config");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["shards"]["count"], 2);
+    assert_eq!(told["listen"]["native"], "127.0.0.1:0", "as it was configured");
+
+    let bench = "bench produce --records 100 --warmup 0s --slip-max 100% -o json --control";
+    let report = broker.output(bench.split(' ').chain([&*metrics]));
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["plan"]["broker_config"], told);
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let said = refused(&mut broker.run(bench.split(' ').chain([&*nobody])));
+    assert!(said.contains("does the broker run, with --metrics"), "{said}");
+}
+
+#[test]
 fn one_interval_can_be_looked_at() {
     let home = scratch();
     let (broker, metrics) = start(home.path(), &["--shards", "2"]);

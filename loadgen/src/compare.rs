@@ -110,6 +110,9 @@ fn differences(a: &Report, b: &Report) -> Vec<String> {
         let mut plan = serde_json::to_value(&run.plan).expect("a plan is JSON");
         let fields = plan.as_object_mut().expect("a plan is an object");
         fields.retain(|name, _| !["brokers", "topic", "broker_pid"].contains(&name.as_str()));
+        if let Some(config) = fields.get_mut("broker_config").and_then(|config| config.as_object_mut()) {
+            config.retain(|section, _| !["listen", "node"].contains(&section.as_str()));
+        }
         plan
     });
     differ("plan", &plans[0], &plans[1], &mut differences);
@@ -261,6 +264,15 @@ mod tests {
         b[0].plan.partitions = 9;
         let comparison = compare(&a, &b).unwrap();
         assert_eq!(join(&comparison.remarks), "plan.partitions: 4 in A, 9 in B");
+
+        let (mut a, mut b) = (runs(&[1.0], &[1]), runs(&[1.0], &[2]));
+        let config =
+            |idle, port| serde_json::json!({ "shards": { "idle": idle }, "listen": { "native": port } });
+        a[0].plan.broker_config = Some(config("spin", 1));
+        b[0].plan.broker_config = Some(config("park", 2));
+        let comparison = compare(&a, &b).unwrap();
+        let remarks = join(&comparison.remarks);
+        assert_eq!(remarks, "plan.broker_config.shards.idle: \"spin\" in A, \"park\" in B");
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct Plan {
     pub cpus: Vec<usize>,
     /// The broker's process on this machine, where the owner of its port is not to be looked up.
     pub broker_pid: Option<u32>,
+    /// How the broker says that it is configured, if it was asked; the run is the same whatever stands here.
+    #[serde(default)]
+    pub broker_config: Option<serde_json::Value>,
     /// The most that the generator's own lateness may be of the latency, both at their 99.9th percentile, in a run that
     /// is believed; from 0 to 1.
     pub slip_share_max: f64,
@@ -478,6 +481,7 @@ pub(crate) mod tests {
             }),
             cpus: vec![],
             broker_pid: None,
+            broker_config: None,
             slip_share_max: 0.05,
         }
     }

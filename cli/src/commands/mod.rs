@@ -29,7 +29,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Log(command) => with_runtime(log::run(&global, command)),
         Command::Top(args) => with_runtime(top::run(&global, args)),
         Command::Doctor(args) => with_runtime(doctor::run(&global, args)),
-        Command::Bench(command) => bench::run(&global, command),
+        Command::Bench(command) => bench::run(&global, *command),
         Command::Completions(args) => completions::run(&args),
     }
 }

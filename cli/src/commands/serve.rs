@@ -109,7 +109,7 @@ pub fn run(global: &Global, args: ServeArgs) -> Result<ExitCode> {
 
 async fn serve(global: &Global, args: &ServeArgs, config: Config) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let control = Control::default();
+    let control = Control::new(&config);
     let metrics = match config.listen.metrics {
         Some(address) => Some(control.listen(address).await?),
         None => None,

@@ -76,16 +76,16 @@ impl<'a> Run<'a> {
                 .child(Element::new(self.heading()).text("First errors"))
                 .child(list.class("errors"))
         });
-        let part = |title, rows| {
-            Element::new("section")
-                .child(Element::new(self.heading()).text(title))
-                .child(table::settings(rows))
-        };
+        let titled = |title| Element::new("section").child(Element::new(self.heading()).text(title));
+        let part = |title, rows| titled(title).child(table::settings(rows));
         let mut conditions = vec![
             part("Plan", settings::plan(&self.report.plan)),
             part("Machine of the generator", settings::machine(self.report)),
         ];
         conditions.extend(self.report.broker.as_ref().map(|broker| part("Broker", settings::broker(broker))));
+        conditions.extend(self.report.plan.broker_config.as_ref().map(|config| {
+            titled("Configuration of the broker").child(table::settings(settings::broker_config(config)))
+        }));
         let stages = self.report.stages_us.as_ref().map(|stages| {
             Element::new("section")
                 .child(Element::new(self.heading()).text("Where the time of a batch went"))

@@ -15,7 +15,17 @@ pub type Rows = Vec<(&'static str, String)>;
 
 /// The whole plan.
 pub fn plan(plan: &Plan) -> Rows {
-    let Plan { brokers, protocol, topic, partitions, work, cpus, broker_pid, slip_share_max } = plan;
+    let Plan {
+        brokers,
+        protocol,
+        topic,
+        partitions,
+        work,
+        cpus,
+        broker_pid,
+        broker_config: _,
+        slip_share_max,
+    } = plan;
     let protocol = match protocol {
         Protocol::Native => "Corrente's own",
         Protocol::Kafka => "Kafka's",
@@ -179,6 +189,22 @@ pub fn broker(broker: &Broker) -> Rows {
     rows
 }
 
+/// How the broker is configured, a line for each section.
+pub fn broker_config(config: &serde_json::Value) -> Vec<(String, String)> {
+    let sections = config.as_object().into_iter().flatten();
+    sections.map(|(section, values)| (section.clone(), config_values(values))).collect()
+}
+
+fn config_values(values: &serde_json::Value) -> String {
+    match values.as_object() {
+        Some(values) => {
+            let values = values.iter().map(|(key, value)| format!("{key} = {value}"));
+            values.collect::<Vec<_>>().join(", ")
+        }
+        None => values.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +235,17 @@ mod tests {
         ] {
             assert!(text.iter().any(|told| told == line), "{line} in {text:?}");
         }
+    }
+
+    #[test]
+    fn a_configuration_is_a_line_for_each_section() {
+        let config = serde_json::json!({ "shards": { "count": 2, "idle": "spin" }, "memory": { "per_shard_bytes": "1 GiB" } });
+        let rows = broker_config(&config);
+        let line = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            rows,
+            [line("memory", "per_shard_bytes = \"1 GiB\""), line("shards", "count = 2, idle = \"spin\"")]
+        );
     }
 
     #[test]

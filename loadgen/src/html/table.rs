@@ -21,9 +21,11 @@ pub fn figures(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> 
 }
 
 /// Names and values.
-pub fn settings(rows: impl IntoIterator<Item = (&'static str, String)>) -> Element {
+pub fn settings<N: AsRef<str>>(rows: impl IntoIterator<Item = (N, String)>) -> Element {
     let rows = rows.into_iter().map(|(name, value)| {
-        Element::new("tr").child(Element::new("th").with("scope", "row").text(name)).child(value_of(&value))
+        Element::new("tr")
+            .child(Element::new("th").with("scope", "row").text(name.as_ref()))
+            .child(value_of(&value))
     });
     Element::new("table").class("settings").child(Element::new("tbody").children(rows))
 }

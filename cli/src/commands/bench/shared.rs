@@ -132,6 +132,7 @@ impl Run {
             work,
             cpus: self.cpus.clone().unwrap_or_default().0,
             broker_pid: self.broker_pid,
+            broker_config: None,
             slip_share_max: self.slip_max,
         }
     }

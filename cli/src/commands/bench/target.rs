@@ -13,6 +13,7 @@ use corrente_loadgen::plan::{Plan, Protocol, Work};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
+use crate::http;
 use crate::units::{CpuList, parse_cpus};
 
 /// Whether a broker is started, and with what.
@@ -34,6 +35,10 @@ pub struct Target {
     /// Where its data lies, which then stays. Default: a directory in TMPDIR that is removed afterwards
     #[arg(long, value_name = "DIR", requires = "embedded")]
     data_dir: Option<PathBuf>,
+    /// Where the broker serves its metrics: it is asked there how it is configured, and the report keeps that. An
+    /// embedded broker need not be asked.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["embedded", "null"])]
+    control: Option<String>,
 }
 
 /// A broker that serves. Dropped, it stops.
@@ -57,6 +62,7 @@ impl Target {
     pub fn start(&self, global: &Global, plan: &mut Plan) -> Result<Option<Broker>> {
         if !self.embedded && !self.null {
             ensure!(self.broker_cpus.is_none(), "--broker-cpus are for --embedded or --null");
+            plan.broker_config = self.control.as_deref().map(configuration_of).transpose()?;
             return Ok(None);
         }
         let flag = if self.null { "--null" } else { "--embedded" };
@@ -85,6 +91,7 @@ impl Target {
             ..Overrides::default()
         };
         let config = Config::load(None, &overrides)?;
+        plan.broker_config = Some(serde_json::to_value(&config)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let node = runtime.block_on(Node::start(config)).context("the embedded broker")?;
         plan.brokers = vec![address(node.addresses(), plan.protocol)?];
@@ -115,6 +122,13 @@ impl Target {
         ensure!(!others.is_empty(), "the generator has all CPUs: leave some of --cpus to the broker");
         Ok(Some(others))
     }
+}
+
+/// How the broker that serves metrics at `control` says that it is configured.
+fn configuration_of(control: &str) -> Result<serde_json::Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let text = runtime.block_on(http::get(control, "/debug/config"))?;
+    serde_json::from_str(&text).with_context(|| format!("the configuration that {control} tells"))
 }
 
 fn null(plan: &mut Plan, cpus: &[usize]) -> Result<NullBroker> {
@@ -204,7 +218,7 @@ mod tests {
 
     fn target(broker_cpus: Option<Vec<usize>>) -> Target {
         let broker_cpus = broker_cpus.map(CpuList);
-        Target { embedded: true, null: false, broker_cpus, shards: None, data_dir: None }
+        Target { embedded: true, null: false, broker_cpus, shards: None, data_dir: None, control: None }
     }
 
     #[test]

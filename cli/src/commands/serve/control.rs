@@ -13,7 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use corrente_broker::ReportHandle;
+use corrente_broker::{Config, ReportHandle};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -23,13 +23,19 @@ use super::{debug, metrics};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the listener knows of the node; clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Control {
+    config: Arc<Config>,
     node: Arc<OnceLock<ReportHandle>>,
     draining: Arc<OnceLock<()>>,
 }
 
 impl Control {
+    /// Of a node that is to be started so.
+    pub fn new(config: &Config) -> Control {
+        Control { config: Arc::new(config.clone()), node: Arc::default(), draining: Arc::default() }
+    }
+
     /// Listens from now on, before the node serves: a start that takes its time is alive and not ready. The address
     /// that it got.
     pub async fn listen(&self, address: SocketAddr) -> Result<SocketAddr> {
@@ -40,6 +46,7 @@ impl Control {
         let routes = Router::new()
             .route("/metrics", get(scrape))
             .route("/debug/shards", get(look_at_shards))
+            .route("/debug/config", get(look_at_config))
             .route("/livez", get(async || "alive\n"))
             .route("/readyz", get(readiness))
             .with_state(self.clone());
@@ -80,6 +87,10 @@ async fn look_at_shards(State(control): State<Control>) -> Response {
         Ok(report) => Json(debug::shards(&report)).into_response(),
         Err(_) => unavailable("a shard does not answer"),
     }
+}
+
+async fn look_at_config(State(control): State<Control>) -> Response {
+    Json(&*control.config).into_response()
 }
 
 async fn readiness(State(control): State<Control>) -> Response {
