@@ -53,6 +53,9 @@ start_broker() {
 # kafka_address DIR: where the broker that start_broker started there speaks Kafka's protocol.
 kafka_address() { sed 's/.*"advertised_kafka" *: *"\([^"]*\)".*/\1/' "$1/ready"; }
 
+# metrics_address DIR: where the broker that start_broker started there, with --metrics, serves them.
+metrics_address() { sed 's/.*"metrics" *: *"\([^"]*\)".*/\1/' "$1/ready"; }
+
 # No signal handler runs, nothing is flushed: what the kernel was not given is gone.
 kill_broker() {
   kill -9 "$broker_pid"
