@@ -33,6 +33,12 @@ const SUBMISSIONS: u32 = 256;
 /// Room for completions; the kernel keeps what does not fit until there is room.
 const COMPLETIONS: u32 = 4096;
 
+/// Threads of the kernel that may wait for files on this thread's behalf, where a file does not take an operation at
+/// once: opening, renaming, flushing a directory, writing what makes a file longer. Such waits are mostly for the same
+/// commit of the file system's journal, so that many at once end together. Unless told, the kernel takes the entries of
+/// the first ring of the thread, which here is the executor's, for a limit: one.
+const WORKERS: u32 = 32;
+
 /// How long to look for nothing but completions here, and not for timers and for what other shards have sent. A look at
 /// those takes several calls into the kernel.
 const LOOK_AFTER: Duration = Duration::from_micros(50);
@@ -73,6 +79,8 @@ impl Ring {
             .setup_coop_taskrun()
             .setup_taskrun_flag()
             .build(SUBMISSIONS)?;
+        // The second number, for what is no file, stays as it is.
+        uring.submitter().register_iowq_max_workers(&mut [WORKERS, 0])?;
         Ok(Rc::new(Self {
             uring: RefCell::new(uring),
             slots: RefCell::default(),
