@@ -350,8 +350,12 @@ impl Config {
         if self.shards.count > SHARDS_MAX {
             return refuse(format!("shards.count is {}, at most {SHARDS_MAX} are served", self.shards.count));
         }
-        if self.connection.requests_in_flight_max == 0 {
-            return refuse("connection.requests_in_flight_max is 0; at least 1 is needed".into());
+        if self.connection.requests_in_flight_max < 2 {
+            let max = self.connection.requests_in_flight_max;
+            let why = "half of them may be subscriptions, which others adjust";
+            return refuse(format!(
+                "connection.requests_in_flight_max is {max}; at least 2 are needed: {why}"
+            ));
         }
         in_range(
             "connection.frame_bytes_max",

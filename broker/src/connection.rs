@@ -32,6 +32,10 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// costs no more than this.
 const BODY_BYTES_TRUSTED: usize = 256 * 1024;
 
+/// What waits to be sent beyond this keeps subscriptions from sending more. Enough to read the next records while the
+/// last ones leave, and little enough for a slow link to bring the answer to a request within its time.
+const UNASKED_BYTES_MAX: usize = 512 * 1024;
+
 /// What the answers of one connection may hold of the shard's memory at once. More would let a few peers
 /// that ask and do not listen keep it from all others.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -169,6 +173,11 @@ impl Connection {
     /// Waits while the peer has too many answers to take.
     pub async fn room(&self) {
         self.outbox.room().await;
+    }
+
+    /// The same for who sends without being asked: what is asked for later must not wait long behind it.
+    pub async fn room_for_more(&self) {
+        self.outbox.room_below(UNASKED_BYTES_MAX).await;
     }
 
     /// Waits for this connection's part of the memory for an answer of up to `bytes`.

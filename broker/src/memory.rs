@@ -35,7 +35,7 @@ impl MemoryPlan {
             responses: eighth,
             tail_ring: 2 * eighth,
             read_ahead: eighth,
-            sessions: eighth / 8,
+            sessions: eighth / 2,
         }
     }
 

@@ -162,7 +162,12 @@ impl Outbox {
 
     /// Waits until a peer that reads slowly has taken enough for further requests to be served.
     pub async fn room(&self) {
-        while self.backlog_bytes.get() > BACKLOG_BYTES_MAX && !self.failed.get() {
+        self.room_below(BACKLOG_BYTES_MAX).await;
+    }
+
+    /// Waits until no more than so many bytes wait to be sent.
+    pub async fn room_below(&self, bytes: usize) {
+        while self.backlog_bytes.get() > bytes && !self.failed.get() {
             self.moved.wait().await;
         }
     }

@@ -5,12 +5,24 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
 
-use corrente_runtime::sync::Notify;
+use corrente_runtime::sync::{Budget, Notify, Permit};
+
+/// What a shard remembers of a subscription: mostly its task.
+const SUBSCRIPTION_BYTES: usize = 4 * 1024;
+
+/// And of each partition of it: the position, and the wait for news with its future.
+const PARTITION_BYTES: usize = 1024;
 
 /// A connection's subscriptions, by the correlation ids of the requests that opened them.
 pub struct Subscriptions {
-    open: RefCell<BTreeMap<u64, Rc<Subscription>>>,
+    open: RefCell<BTreeMap<u64, Open>>,
     count_max: usize,
+}
+
+struct Open {
+    subscription: Rc<Subscription>,
+    /// What the shard remembers of it.
+    memory: Permit,
 }
 
 /// One subscription, as those who adjust it and the one who sends see it.
@@ -31,6 +43,23 @@ pub enum OpenError {
     /// There are as many as may be.
     #[error("the connection has {0} subscriptions open, the most that it may have")]
     TooMany(usize),
+    /// The connection would hold too much of the shard's memory for what subscriptions are about.
+    #[error(
+        "{partitions} partitions take {needed} bytes to remember; of the {max} that a connection may have, {held} are taken"
+    )]
+    TooLarge {
+        /// Of the subscription.
+        partitions: usize,
+        /// By it.
+        needed: usize,
+        /// By the connection's other ones.
+        held: usize,
+        /// For all of them.
+        max: usize,
+    },
+    /// Others hold it.
+    #[error("the shard has no room to remember {0} partitions more")]
+    NoRoom(usize),
 }
 
 impl Subscriptions {
@@ -40,7 +69,15 @@ impl Subscriptions {
     }
 
     /// Opens one, until [`Subscriptions::close`].
-    pub fn open(&self, id: u64, credit: u32) -> Result<Rc<Subscription>, OpenError> {
+    ///
+    /// `memory` is the shard's for what is remembered of subscriptions; no connection takes more than half of it.
+    pub fn open(
+        &self,
+        id: u64,
+        credit: u32,
+        partitions: usize,
+        memory: &Budget,
+    ) -> Result<Rc<Subscription>, OpenError> {
         let mut open = self.open.borrow_mut();
         if open.contains_key(&id) {
             return Err(OpenError::IsOpen(id));
@@ -48,18 +85,25 @@ impl Subscriptions {
         if open.len() >= self.count_max {
             return Err(OpenError::TooMany(open.len()));
         }
+        let needed = SUBSCRIPTION_BYTES + partitions * PARTITION_BYTES;
+        let held = open.values().map(|open| open.memory.bytes()).sum::<usize>();
+        let max = memory.total() / 2;
+        if held + needed > max {
+            return Err(OpenError::TooLarge { partitions, needed, held, max });
+        }
+        let memory = memory.try_acquire(needed).ok_or(OpenError::NoRoom(partitions))?;
         let subscription = Rc::new(Subscription {
             credit: Cell::new(credit.into()),
             ends: Cell::new(false),
             adjusted: Notify::new(),
         });
-        open.insert(id, subscription.clone());
+        open.insert(id, Open { subscription: subscription.clone(), memory });
         Ok(subscription)
     }
 
     /// The open one with this id.
     pub fn find(&self, id: u64) -> Option<Rc<Subscription>> {
-        self.open.borrow().get(&id).cloned()
+        self.open.borrow().get(&id).map(|open| open.subscription.clone())
     }
 
     /// Forgets one.
@@ -81,15 +125,10 @@ impl Subscription {
         self.credit.set(self.credit.get().saturating_sub(bytes));
     }
 
-    /// More may be sent.
-    pub fn add_credit(&self, bytes: u32) {
-        self.credit.set(self.credit.get().saturating_add(bytes.into()));
-        self.adjusted.notify_all();
-    }
-
-    /// Nothing more is wanted.
-    pub fn end(&self) {
-        self.ends.set(true);
+    /// So many bytes more may be sent, or nothing more is wanted.
+    pub fn adjust(&self, credit: u32, ends: bool) {
+        self.credit.set(self.credit.get().saturating_add(credit.into()));
+        self.ends.set(self.ends.get() || ends);
         self.adjusted.notify_all();
     }
 
@@ -108,27 +147,42 @@ impl Subscription {
 mod tests {
     use super::*;
 
+    const PLENTY: usize = 1 << 20;
+
     #[test]
     fn what_is_overdrawn_comes_off_what_is_given_next() {
-        let subscriptions = Subscriptions::new(1);
-        let subscription = subscriptions.open(7, 100).unwrap();
+        let subscription = Subscriptions::new(1).open(7, 100, 1, &Budget::new(PLENTY)).unwrap();
         subscription.spend(150);
         assert_eq!(subscription.credit(), 0);
-        subscription.add_credit(40);
+        subscription.adjust(40, false);
         assert_eq!(subscription.credit(), 0);
-        subscription.add_credit(20);
+        subscription.adjust(20, false);
         assert_eq!(subscription.credit(), 10);
     }
 
     #[test]
     fn an_id_is_open_once_and_the_number_is_bounded() {
-        let subscriptions = Subscriptions::new(2);
-        assert!(subscriptions.open(1, 0).is_ok());
-        assert_eq!(subscriptions.open(1, 0).err(), Some(OpenError::IsOpen(1)));
-        assert!(subscriptions.open(2, 0).is_ok());
-        assert_eq!(subscriptions.open(3, 0).err(), Some(OpenError::TooMany(2)));
+        let (subscriptions, memory) = (Subscriptions::new(2), Budget::new(PLENTY));
+        assert!(subscriptions.open(1, 0, 1, &memory).is_ok());
+        assert_eq!(subscriptions.open(1, 0, 1, &memory).err(), Some(OpenError::IsOpen(1)));
+        assert!(subscriptions.open(2, 0, 1, &memory).is_ok());
+        assert_eq!(subscriptions.open(3, 0, 1, &memory).err(), Some(OpenError::TooMany(2)));
         subscriptions.close(1);
         assert!(subscriptions.find(1).is_none());
-        assert!(subscriptions.open(3, 0).is_ok());
+        assert!(subscriptions.open(3, 0, 1, &memory).is_ok());
+    }
+
+    #[test]
+    fn what_is_remembered_has_its_bounds() {
+        let memory = Budget::new(4 * (SUBSCRIPTION_BYTES + PARTITION_BYTES));
+        let (one, another) = (Subscriptions::new(9), Subscriptions::new(9));
+        assert!(one.open(1, 0, 1, &memory).is_ok());
+        let too_large = one.open(2, 0, 2, &memory).err();
+        assert!(matches!(too_large, Some(OpenError::TooLarge { partitions: 2, .. })), "{too_large:?}");
+        assert!(one.open(2, 0, 1, &memory).is_ok());
+        let _by_others = memory.try_acquire(memory.available() - PARTITION_BYTES).unwrap();
+        assert_eq!(another.open(1, 0, 1, &memory).err(), Some(OpenError::NoRoom(1)));
+        one.close(1);
+        assert!(another.open(1, 0, 1, &memory).is_ok());
     }
 }

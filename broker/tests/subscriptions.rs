@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Client, append, batch, config, produce, story, story_with, subscribe, values};
+use corrente_broker::byte_size::ByteSize;
 use corrente_protocol::api::{
     AdjustSubscriptionRequest, DeleteTopicRequest, FetchPartitionResponse, FetchResponse, Message, Request,
     SubscribeRequest,
 };
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::{Cut, cut_response};
-use corrente_protocol::ids::{Offset, PartitionIndex, ShardId};
-use corrente_runtime::timer::now;
+use corrente_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId};
+use corrente_runtime::timer::{now, sleep};
 
 /// More than any story appends.
 const PLENTY: u32 = 1 << 24;
@@ -244,5 +245,114 @@ fn a_reader_that_stands_still_keeps_no_one_else_waiting() {
             assert_eq!(appended.partitions[0].error, ErrorCode::None, "append {n}");
         }
         assert_eq!(records(&mut reader, id, 300).await.len(), 300);
+    });
+}
+
+#[test]
+fn partitions_take_turns_whatever_fits() {
+    for count in 2..=5_u32 {
+        story(1, move || async move {
+            let mut writer = Client::connect(ShardId(0)).await;
+            let topic = writer.create_topic("t", count).await;
+            for _ in 0..10 {
+                for partition in 0..count {
+                    append(&mut writer, topic, partition, &[&[7; 1000]]).await;
+                }
+            }
+            let mut reader = Client::connect(ShardId(0)).await;
+            // Room for two batches and a half.
+            let request = SubscribeRequest { max_bytes: 2_700, ..subscribe(topic, 0..count, PLENTY) };
+            let id = reader.send(&request).await;
+            let mut ends = vec![0; count as usize];
+            while ends.iter().any(|end| *end < 10) {
+                let (partitions, _) = pushed(&mut reader, id).await;
+                let mut bytes = 0;
+                for part in &partitions {
+                    ends[part.partition.0 as usize] += values(part).len();
+                    bytes += part.batches.iter().map(Bytes::len).sum::<usize>();
+                }
+                assert!(bytes <= 2_700, "{bytes} bytes in an answer");
+                let (least, most) = (ends.iter().min().unwrap(), ends.iter().max().unwrap());
+                assert!(most - least <= 4, "{ends:?} of {count} partitions were sent");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_answer_brings_what_several_partitions_have() {
+    story(1, || async {
+        let mut writer = Client::connect(ShardId(0)).await;
+        let topic = writer.create_topic("t", 8).await;
+        for partition in 0..8 {
+            append(&mut writer, topic, partition, &[b"a"]).await;
+        }
+        let mut reader = Client::connect(ShardId(0)).await;
+        let id = reader.send(&subscribe(topic, 0..8, PLENTY)).await;
+        assert_eq!(pushed(&mut reader, id).await.0.len(), 8);
+
+        let mut request = subscribe(topic, 0..8, PLENTY);
+        request.partitions.iter_mut().for_each(|part| part.offset = Offset(9));
+        let id = reader.send(&request).await;
+        let (failed, has_more) = pushed(&mut reader, id).await;
+        assert!(!has_more && failed.iter().all(|part| part.error == ErrorCode::OffsetOutOfRange));
+        assert_eq!(failed.len(), 8, "who subscribes again knows of all of them");
+    });
+}
+
+#[test]
+fn a_deletion_is_told_beside_a_busy_partition() {
+    story(1, || async {
+        let mut writer = Client::connect(ShardId(0)).await;
+        let topic = writer.create_topic("t", 1).await;
+        let busy = writer.create_topic("busy", 1).await;
+        let mut reader = Client::connect(ShardId(0)).await;
+        let mut request = subscribe(topic, [0], PLENTY);
+        request.partitions.extend(subscribe(busy, [0], PLENTY).partitions);
+        let id = reader.send(&request).await;
+        writer.call(&DeleteTopicRequest { name: "t".to_owned() }).await;
+        let begun = now();
+        loop {
+            append(&mut writer, busy, 0, &[b"a"]).await;
+            let (partitions, has_more) = pushed(&mut reader, id).await;
+            if !has_more {
+                assert_eq!(partitions[0].error, ErrorCode::UnknownTopicOrPartition);
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(1), "it was not told");
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+}
+
+#[test]
+fn an_epoch_that_is_not_the_brokers_is_refused() {
+    story(1, || async {
+        let mut client = Client::connect(ShardId(0)).await;
+        let topic = client.create_topic("t", 1).await;
+        let mut request = subscribe(topic, [0], PLENTY);
+        request.partitions[0].leader_epoch = Some(LeaderEpoch(99));
+        append(&mut client, topic, 0, &[b"a"]).await;
+        let id = client.send(&request).await;
+        let (partitions, has_more) = pushed(&mut client, id).await;
+        assert_eq!((partitions[0].error, has_more), (ErrorCode::UnknownLeaderEpoch, false));
+    });
+}
+
+#[test]
+fn lists_that_are_too_long_to_remember_are_refused() {
+    let mut config = config(1);
+    config.memory.per_shard_bytes = ByteSize(64 << 20);
+    story_with(config, || async {
+        let mut client = Client::connect(ShardId(0)).await;
+        let topic = client.create_topic("t", 1).await;
+        client.send(&subscribe(topic, 0..10_000, PLENTY)).await;
+        let (code, line) = client.refusal().await;
+        assert_eq!(code, ErrorCode::Busy);
+        assert!(line.starts_with("10000 partitions take 10244096 bytes to remember"), "{line}");
+        // Nothing of it is kept.
+        let id = client.send(&subscribe(topic, 0..1_000, PLENTY)).await;
+        let (partitions, has_more) = pushed(&mut client, id).await;
+        assert_eq!((partitions[0].error, has_more), (ErrorCode::UnknownTopicOrPartition, false));
     });
 }
