@@ -18,6 +18,10 @@ use crate::core::inbox::{Batch, Fetched, Inbox};
 use crate::error::{Error, ErrorKind};
 use crate::transport::Link;
 
+/// Brokers keep no shorter and no longer silence.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+
 /// Reads partitions from where it was told to, for ever or to their end.
 ///
 /// A `Stream` of records, and with [`next_batch`](Consumer::next_batch) a source of whole batches. It fetches ahead,
@@ -120,14 +124,15 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of batches fetched ahead; a single larger batch still comes. Default: 16 MiB.
+    /// Bytes of batches that are there or on their way before they are taken, shared out evenly over the shards that
+    /// lead the partitions; of each shard a single larger batch still comes. Default: 16 MiB.
     pub fn prefetch_bytes(mut self, bytes: usize) -> ConsumerBuilder {
         self.prefetch_bytes = bytes.max(1);
         self
     }
 
-    /// Bytes of batches that a shard sends at a time; it does not wait between them, so that more gains nothing and
-    /// leaves the cache. Default: 256 KiB.
+    /// Bytes of batches that a shard sends at a time. It does not wait between two of them, so that larger ones gain
+    /// nothing, and come less often from the processor's cache. Default: 256 KiB.
     pub fn answer_bytes_max(mut self, bytes: usize) -> ConsumerBuilder {
         self.answer_bytes_max = bytes.max(1);
         self
@@ -136,7 +141,7 @@ impl ConsumerBuilder {
     /// How long a broker with nothing to send is silent, between 100 ms and a minute. Silent for the request timeout
     /// longer, it is taken for dead. Records are sent at once whatever this is. Default: 500 ms.
     pub fn heartbeat(mut self, silence: Duration) -> ConsumerBuilder {
-        self.heartbeat = silence;
+        self.heartbeat = silence.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
         self
     }
 

@@ -5,25 +5,26 @@
 //!
 //! What a subscription covers never changes. When a partition wants to join a shard that is subscribed already, or the
 //! credit that is out there has become more than its share, that subscription is ended and another one opened for all.
+//! One that a broker refused is asked about by itself first, so that the others are left alone while it fails.
 
 mod credit;
+mod intake;
 mod partition;
+mod partitions;
 mod settings;
 mod subscription;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use corrente_protocol::api::{
-    AdjustSubscriptionRequest, FetchPartitionResponse, ListOffsetsPartition, ListOffsetsRequest, OffsetSpec,
-    SubscribeRequest,
-};
+use corrente_protocol::api::{ListOffsetsPartition, ListOffsetsRequest, OffsetSpec, SubscribeRequest};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::frame::Durability;
-use corrente_protocol::ids::{Offset, TopicId};
+use corrente_protocol::ids::TopicId;
 
 use self::credit::{Credit, Room};
 use self::partition::{Partition, State};
+use self::partitions::Partitions;
 pub use self::settings::{ConsumerSettings, OutOfRange, StartOffset};
 use self::subscription::Subscription;
 use super::ConsumerId;
@@ -50,13 +51,16 @@ pub(crate) struct OffsetsFlight {
     asked: Vec<(usize, OffsetSpec)>,
 }
 
+/// A place in `partitions` is in the state `Subscribed` of a destination only if the subscription there covers it.
 struct Consumer {
     inbox: Arc<Inbox>,
     settings: ConsumerSettings,
-    partitions: Vec<Partition>,
+    partitions: Partitions,
     created_at: Micros,
     subscriptions: BTreeMap<Destination, Subscription>,
     timer: Option<Micros>,
+    /// Its owner is gone; it stays until its subscriptions have ended.
+    is_abandoned: bool,
     dirty: bool,
 }
 
@@ -64,9 +68,6 @@ struct Consumer {
 pub(crate) struct Consumers {
     consumers: BTreeMap<ConsumerId, Consumer>,
 }
-
-/// Batches that fail their checks are asked for again this often before the consumer is told.
-const DAMAGED_ATTEMPTS_MAX: u32 = 3;
 
 impl Consumers {
     pub(crate) fn add(
@@ -83,11 +84,12 @@ impl Consumers {
         });
         let consumer = Consumer {
             inbox: Arc::clone(&inbox),
-            partitions: partitions.collect(),
+            partitions: Partitions::new(partitions.collect()),
             settings,
             created_at: now,
             subscriptions: BTreeMap::new(),
             timer: None,
+            is_abandoned: false,
             dirty: true,
         };
         let before = self.consumers.insert(id, consumer);
@@ -95,19 +97,16 @@ impl Consumers {
         inbox
     }
 
-    /// Looks whether room was made, and forgets consumers that are gone.
-    pub(crate) fn look(&mut self, now: Micros, hub: &mut Hub) {
-        self.consumers.retain(|_, consumer| {
+    /// Looks whether room was made, or consumers were abandoned.
+    pub(crate) fn look(&mut self, hub: &mut Hub) {
+        for consumer in self.consumers.values_mut() {
             if consumer.inbox.take_news() {
                 consumer.dirty = true;
-                if consumer.inbox.is_abandoned() {
-                    consumer.partitions.iter().for_each(|partition| hub.metadata.neglect(&partition.topic));
-                    consumer.end_all(now, hub);
-                    return false;
+                if consumer.inbox.is_abandoned() && !consumer.is_abandoned {
+                    consumer.abandon(hub);
                 }
             }
-            true
-        });
+        }
     }
 
     pub(crate) fn due(&mut self, id: ConsumerId) {
@@ -128,6 +127,7 @@ impl Consumers {
                 consumer.pump(now, hub, *id);
             }
         }
+        self.consumers.retain(|_, consumer| !consumer.is_abandoned || !consumer.subscriptions.is_empty());
     }
 
     pub(crate) fn offsets_answered(
@@ -169,22 +169,18 @@ impl Consumers {
         flight.asked.iter().for_each(|(place, _)| consumer.try_again(now, hub, *place, error));
     }
 
-    /// An answer of a subscription; the last one, if it does not say that more follow.
-    pub(crate) fn sent(&mut self, now: Micros, hub: &mut Hub, subscriber: Subscriber, answer: &Answer) {
-        let Some(consumer) = self.consumers.get_mut(&subscriber.consumer) else { return };
+    /// An answer of a subscription; the last one, if it does not say that more follow. An error means that the broker
+    /// does not keep to what was agreed.
+    pub(crate) fn sent(
+        &mut self,
+        now: Micros,
+        hub: &mut Hub,
+        subscriber: Subscriber,
+        answer: &Answer,
+    ) -> Result<(), Error> {
+        let Some(consumer) = self.consumers.get_mut(&subscriber.consumer) else { return Ok(()) };
         consumer.dirty = true;
-        match decode::<SubscribeRequest>(answer) {
-            Ok(response) if response.partitions.is_empty() => consumer.are_well(subscriber.destination),
-            Ok(response) => {
-                for sent in response.partitions {
-                    consumer.took(now, hub, subscriber.destination, sent);
-                }
-            }
-            Err(error) => consumer.subscription_failed(now, hub, subscriber.destination, &error),
-        }
-        if !answer.header.has_more() {
-            consumer.ended(subscriber.destination);
-        }
+        consumer.sent(now, hub, subscriber.destination, answer)
     }
 
     pub(crate) fn subscription_lost(
@@ -215,8 +211,6 @@ impl Consumers {
 struct Wishes {
     offsets: BTreeMap<Destination, (ConnectionId, Vec<Ask>)>,
     subscriptions: BTreeMap<Destination, (ConnectionId, Vec<Ask>)>,
-    /// Where they are, a connection or none.
-    destinations: BTreeSet<Destination>,
     /// When those have to be looked at that must wait.
     look_again: Option<Micros>,
 }
@@ -233,13 +227,12 @@ impl Consumer {
         for (connection, asks) in wishes.offsets.into_values() {
             self.ask_offsets(now, hub, id, connection, &asks);
         }
-        let count = self.subscriptions.keys().chain(&wishes.destinations).collect::<BTreeSet<_>>().len();
         let held = self.inbox.held();
         let mut tell_below = None;
         for (destination, (connection, asks)) in wishes.subscriptions {
-            let room = self.room(destination, held, count);
-            if self.subscriptions.contains_key(&destination) {
-                self.end(now, hub, destination);
+            let room = self.room(destination, held);
+            if let Some(open) = self.subscriptions.get_mut(&destination) {
+                open.end(now, hub);
             } else if let Some(credit) = Credit::NONE.wanted(&room) {
                 self.subscribe(now, hub, Subscriber { consumer: id, destination }, connection, &asks, credit);
             } else {
@@ -248,10 +241,10 @@ impl Consumer {
         }
         let open: Vec<Destination> = self.subscriptions.keys().copied().collect();
         for destination in open {
-            tell_below = tell_below.max(self.top_up(now, hub, destination, held, count));
+            tell_below = tell_below.max(self.top_up(now, hub, destination, held));
         }
-        if self.partitions.iter().all(|partition| partition.state == State::Done) {
-            self.end_all(now, hub);
+        if self.partitions.are_all_done() {
+            self.subscriptions.values_mut().for_each(|open| open.end(now, hub));
             self.inbox.end();
         }
         // What was taken since may be what was waited for.
@@ -264,18 +257,15 @@ impl Consumer {
     /// What the idle partitions want now.
     fn wishes(&mut self, now: Micros, hub: &mut Hub) -> Wishes {
         let mut wishes = Wishes::default();
-        for place in 0..self.partitions.len() {
+        for place in self.partitions.idle() {
             let partition = &mut self.partitions[place];
-            if partition.state != State::Idle {
-                continue;
-            }
             if partition.not_before > now {
                 let at = partition.not_before;
                 wishes.look_again = Some(wishes.look_again.map_or(at, |earliest| earliest.min(at)));
                 continue;
             }
             if partition.has_reached_end() {
-                partition.state = State::Done;
+                self.partitions.enter(place, State::Done);
                 continue;
             }
             let Partition { topic, index, .. } = partition;
@@ -291,7 +281,7 @@ impl Consumer {
                 self.give_up(place, Error::new(ErrorKind::TopicNotFound, "fetch", cause));
                 continue;
             }
-            wishes.destinations.insert(route.destination);
+            self.partitions.lies_at(place, route.destination);
             let Some(connection) = hub.ready(now, route.destination) else { continue };
             let by_destination = match self.wants_offsets(place) {
                 true => &mut wishes.offsets,
@@ -306,7 +296,8 @@ impl Consumer {
 
     fn wants_offsets(&self, place: usize) -> bool {
         let partition = &self.partitions[place];
-        partition.position.is_none() || (self.settings.until_end && partition.stop_at.is_none())
+        let wants_end = self.settings.until_end && partition.stop_at.is_none();
+        partition.position.is_none() || wants_end || partition.is_suspect
     }
 
     fn ask_offsets(
@@ -320,10 +311,11 @@ impl Consumer {
         let mut asked = Vec::new();
         let mut partitions = Vec::new();
         for ask in asks {
-            let partition = &mut self.partitions[ask.place];
-            partition.state = State::Asked;
+            self.partitions.enter(ask.place, State::Asked);
+            let partition = &self.partitions[ask.place];
             let start = partition.start.spec().filter(|_| partition.position.is_none());
-            let end = (self.settings.until_end && partition.stop_at.is_none()).then_some(OffsetSpec::Latest);
+            let wants_end = self.settings.until_end && partition.stop_at.is_none();
+            let end = (wants_end || partition.is_suspect).then_some(OffsetSpec::Latest);
             let mut specs: Vec<OffsetSpec> = start.into_iter().chain(end).collect();
             specs.dedup();
             for spec in specs {
@@ -349,35 +341,25 @@ impl Consumer {
         asks: &[Ask],
         credit: u32,
     ) {
-        let mut places = BTreeMap::new();
-        let mut partitions = Vec::with_capacity(asks.len());
-        for ask in asks {
-            let partition = &mut self.partitions[ask.place];
-            places.insert((ask.topic, partition.index), ask.place);
-            partitions.push(partition.subscribe(ask.topic));
-        }
         let heartbeat = self.settings.heartbeat;
         let request = SubscribeRequest {
             heartbeat_ms: u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX),
             credit,
             max_bytes: u32::try_from(self.settings.answer_bytes_max).unwrap_or(u32::MAX),
-            partitions,
+            partitions: asks.iter().map(|ask| self.partitions[ask.place].wanted(ask.topic)).collect(),
         };
         let owner = Owner::Subscription(subscriber);
         let timeout = hub.settings.request_timeout + heartbeat;
         match hub.send(now, connection, &request, Durability::Received, timeout, owner) {
             Ok(correlation) => {
-                let mut given = Credit::NONE;
-                given.give(credit);
-                let subscription = Subscription {
-                    connection,
-                    correlation,
-                    places,
-                    credit: given,
-                    is_stale: false,
-                    ends: false,
-                };
-                self.subscriptions.insert(subscriber.destination, subscription);
+                let mut places = BTreeMap::new();
+                for Ask { place, topic } in asks {
+                    self.partitions.enter(*place, State::Subscribed(subscriber.destination));
+                    places.insert((*topic, self.partitions[*place].index), *place);
+                }
+                let open = Subscription::new(connection, correlation, places, credit);
+                let before = self.subscriptions.insert(subscriber.destination, open);
+                assert!(before.is_none(), "{:?} is subscribed to twice", subscriber.destination);
             }
             Err((too_large, _)) => {
                 asks.iter().for_each(|ask| self.give_up(ask.place, too_large.error("subscribe")));
@@ -385,9 +367,11 @@ impl Consumer {
         }
     }
 
-    fn room(&self, destination: Destination, held: usize, subscriptions: usize) -> Room {
+    /// What decides about the credit of the subscription to a destination, open or not.
+    fn room(&self, destination: Destination, held: usize) -> Room {
         let others = self.subscriptions.iter().filter(|(other, _)| **other != destination);
-        let elsewhere = others.map(|(_, subscription)| subscription.credit.outstanding()).sum();
+        let elsewhere = others.map(|(_, open)| open.credit.outstanding()).sum();
+        let subscriptions = self.partitions.destinations().max(1);
         // Each must have some.
         let total = self.settings.prefetch_bytes.max(subscriptions);
         Room { total, held, elsewhere, subscriptions }
@@ -395,178 +379,39 @@ impl Consumer {
 
     /// Gives a subscription the credit it should have, or says how little must be held for that. One that covers
     /// what it should not, or has more than its share of what there are now, is ended; another will take its place.
-    fn top_up(
-        &mut self,
-        now: Micros,
-        hub: &mut Hub,
-        destination: Destination,
-        held: usize,
-        count: usize,
-    ) -> Option<usize> {
-        let room = self.room(destination, held, count);
-        let subscription = self.subscriptions.get_mut(&destination).expect("the caller found it");
-        if subscription.ends {
+    fn top_up(&mut self, now: Micros, hub: &mut Hub, destination: Destination, held: usize) -> Option<usize> {
+        let room = self.room(destination, held);
+        let open = self.subscriptions.get_mut(&destination).expect("the caller found it");
+        if open.is_stale || open.credit.outstanding() > room.share() {
+            open.end(now, hub);
+        }
+        if open.ends {
             return None;
         }
-        if subscription.is_stale || subscription.credit.outstanding() > room.share() {
-            self.end(now, hub, destination);
-            return None;
-        }
-        let Some(more) = subscription.credit.wanted(&room) else {
-            return subscription.credit.wanted_below(&room);
-        };
-        subscription.credit.give(more);
-        adjust(now, hub, subscription, more, false);
+        let Some(more) = open.credit.wanted(&room) else { return open.credit.wanted_below(&room) };
+        open.give(now, hub, more);
         None
     }
 
-    /// Has the broker end a subscription; its last answer is still to come.
-    fn end(&mut self, now: Micros, hub: &mut Hub, destination: Destination) {
-        let subscription = self.subscriptions.get_mut(&destination).expect("the caller found it");
-        if !std::mem::replace(&mut subscription.ends, true) {
-            adjust(now, hub, subscription, 0, true);
-        }
-    }
-
-    fn end_all(&mut self, now: Micros, hub: &mut Hub) {
-        let open: Vec<Destination> = self.subscriptions.keys().copied().collect();
-        open.into_iter().for_each(|destination| self.end(now, hub, destination));
-    }
-
-    /// A subscription is over; those of its partitions that are not done can be subscribed to again.
+    /// A subscription is over; those of its partitions that are not done can be subscribed to again. Their places.
     fn ended(&mut self, destination: Destination) -> Vec<usize> {
-        let Some(subscription) = self.subscriptions.remove(&destination) else { return Vec::new() };
-        let is_left = |place: &usize| self.partitions[*place].state == State::Subscribed;
-        let left: Vec<usize> = subscription.places.into_values().filter(is_left).collect();
-        left.iter().for_each(|place| self.partitions[*place].state = State::Idle);
+        let left = self.covered(destination);
+        self.subscriptions.remove(&destination);
+        left.iter().for_each(|place| self.partitions.enter(*place, State::Idle));
         left
     }
 
-    /// The places of a subscription that it still covers.
+    /// The places that the subscription to a destination covers now.
     fn covered(&self, destination: Destination) -> Vec<usize> {
         let places = self.subscriptions.get(&destination).into_iter().flat_map(|open| open.places.values());
-        places.copied().filter(|place| self.partitions[*place].state == State::Subscribed).collect()
+        let is_covered = |place: &usize| self.partitions[*place].state() == State::Subscribed(destination);
+        places.copied().filter(is_covered).collect()
     }
 
-    /// Nothing is wrong with any partition of a subscription.
-    fn are_well(&mut self, destination: Destination) {
-        self.covered(destination).into_iter().for_each(|place| self.partitions[place].is_well());
-    }
-
-    fn subscription_failed(&mut self, now: Micros, hub: &mut Hub, destination: Destination, error: &Error) {
-        self.covered(destination).into_iter().for_each(|place| self.failed(now, hub, place, error));
-        self.set_stale(destination);
-    }
-
-    fn set_stale(&mut self, destination: Destination) {
-        if let Some(subscription) = self.subscriptions.get_mut(&destination) {
-            subscription.is_stale = true;
-        }
-    }
-
-    fn offset_found(&mut self, place: usize, spec: OffsetSpec, offset: Offset) {
-        let partition = &mut self.partitions[place];
-        partition.state = State::Idle;
-        partition.failures = 0;
-        if partition.position.is_none() && Some(spec) == partition.start.spec() {
-            partition.position = Some(offset);
-        }
-        if self.settings.until_end && partition.stop_at.is_none() && spec == OffsetSpec::Latest {
-            partition.stop_at = Some(offset);
-        }
-    }
-
-    /// Takes in what was sent of one partition.
-    fn took(&mut self, now: Micros, hub: &mut Hub, destination: Destination, sent: FetchPartitionResponse) {
-        let Some(subscription) = self.subscriptions.get_mut(&destination) else { return };
-        subscription.credit.use_up(sent.batches.iter().map(bytes::Bytes::len).sum());
-        let Some(place) = subscription.places.get(&(sent.topic, sent.partition)).copied() else {
-            let cause = format!("partition {} was sent, which is not subscribed to", sent.partition);
-            let error = Error::new(ErrorKind::Corrupt, "subscribe", cause);
-            return self.subscription_failed(now, hub, destination, &error);
-        };
-        // What is still on its way for one that failed, or ended, is not wanted.
-        if self.partitions[place].state == State::Subscribed {
-            self.took_for(now, hub, place, sent);
-            let partition = &self.partitions[place];
-            if partition.state != State::Subscribed && !partition.has_reached_end() {
-                self.set_stale(destination);
-            }
-        }
-    }
-
-    fn took_for(&mut self, now: Micros, hub: &mut Hub, place: usize, sent: FetchPartitionResponse) {
-        let partition = &mut self.partitions[place];
-        if sent.error == ErrorCode::OffsetOutOfRange
-            && let Some(start) = partition.new_start(self.settings.out_of_range)
-        {
-            return partition.start_at(start);
-        }
-        if sent.error != ErrorCode::None {
-            let error = Error::from_code(sent.error, "fetch", sent.message.as_deref());
-            return self.failed(now, hub, place, &error);
-        }
-        partition.is_well();
-        for run in sent.batches.into_iter().filter(|run| !run.is_empty()) {
-            let (fetched, checked) = self.partitions[place].take_in(run, sent.high_watermark);
-            if let Some(fetched) = fetched {
-                tracing::trace!(from = fetched.from.0, bytes = fetched.bytes, "sent");
-                self.inbox.put(Ok(fetched));
-            }
-            if let Err(error) = checked {
-                return self.damaged(now, hub, place, error);
-            }
-        }
-        let partition = &mut self.partitions[place];
-        partition.damaged = 0;
-        if partition.has_reached_end() {
-            partition.state = State::Done;
-        }
-    }
-
-    /// Bytes may have been damaged on the way: they are asked for again a few times.
-    fn damaged(&mut self, now: Micros, hub: &mut Hub, place: usize, error: Error) {
-        self.partitions[place].damaged += 1;
-        if self.partitions[place].damaged >= DAMAGED_ATTEMPTS_MAX {
-            return self.give_up(place, error);
-        }
-        self.try_again(now, hub, place, &error);
-    }
-
-    fn failed(&mut self, now: Micros, hub: &mut Hub, place: usize, error: &Error) {
-        if !error.is_retryable() {
-            return self.give_up(place, error.clone());
-        }
-        let Partition { topic, index, .. } = &self.partitions[place];
-        hub.metadata.forget_leader(topic, *index);
-        self.try_again(now, hub, place, error);
-    }
-
-    fn offsets_failed(&mut self, now: Micros, hub: &mut Hub, flight: &OffsetsFlight, error: &Error) {
-        flight.asked.iter().for_each(|(place, _)| self.failed(now, hub, *place, error));
-    }
-
-    fn try_again(&mut self, now: Micros, hub: &mut Hub, place: usize, error: &Error) {
-        let partition = &mut self.partitions[place];
-        if partition.state == State::Done {
-            return;
-        }
-        tracing::debug!(topic = %partition.topic, partition = partition.index.0, %error, "fetching again");
-        partition.state = State::Idle;
-        partition.failures = partition.failures.saturating_add(1);
-        partition.not_before = now + hub.settings.retry.wait(partition.failures, &mut hub.rng);
-    }
-
-    /// Tells the owner, once, and leaves the partition alone.
-    fn give_up(&mut self, place: usize, error: Error) {
-        let partition = &mut self.partitions[place];
-        if partition.state == State::Done {
-            return;
-        }
-        partition.state = State::Done;
-        self.dirty = true;
-        let error = error.operation("fetch").topic(&partition.topic).partition(partition.index.0);
-        self.inbox.put(Err(error));
+    fn abandon(&mut self, hub: &mut Hub) {
+        self.is_abandoned = true;
+        self.partitions.iter().for_each(|partition| hub.metadata.neglect(&partition.topic));
+        (0..self.settings.partitions.len()).for_each(|place| self.partitions.enter(place, State::Done));
     }
 
     fn set_timer(&mut self, hub: &mut Hub, id: ConsumerId, at: Micros) {
@@ -581,14 +426,4 @@ impl Consumer {
             }
         }
     }
-}
-
-/// Says something about a subscription to its broker. The answer is of no interest: if the subscription was over, its
-/// last answer is on its way.
-fn adjust(now: Micros, hub: &mut Hub, subscription: &Subscription, credit: u32, ends: bool) {
-    let request = AdjustSubscriptionRequest { subscription: subscription.correlation, credit, ends };
-    let timeout = hub.settings.request_timeout;
-    let sent =
-        hub.send(now, subscription.connection, &request, Durability::Received, timeout, Owner::Adjustment);
-    assert!(sent.is_ok(), "an adjustment is a few bytes");
 }

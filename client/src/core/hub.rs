@@ -115,7 +115,8 @@ impl Hub {
         None
     }
 
-    fn takes_requests(&self, id: ConnectionId) -> bool {
+    /// Whether a connection takes a request now. If it does not, the caller has to look again when something `changed`.
+    pub(crate) fn takes_requests(&self, id: ConnectionId) -> bool {
         self.connections.get(&id).is_some_and(|connection| {
             connection.frame_max().is_some() && connection.in_flight() < self.settings.requests_in_flight_max
         })

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use corrente_protocol::api::ApiKey;
+use corrente_protocol::api::{AdjustSubscriptionRequest, ApiKey};
 
 use accumulator::{Accumulator, ProducerSettings};
 use call::{CallRequest, CallResponse, Calls};
@@ -46,7 +46,7 @@ pub use connection::ConnectionId;
 use connection::{Answer, InFlight};
 use consume::{ConsumerSettings, Consumers};
 
-use hub::Hub;
+use hub::{Hub, decode};
 use inbox::Inbox;
 use owner::Owner;
 use produce::Producers;
@@ -256,7 +256,7 @@ impl Core {
             self.due(now, timer);
         }
         self.producers.look(&mut self.hub);
-        self.consumers.look(now, &mut self.hub);
+        self.consumers.look(&mut self.hub);
         self.pump(now);
     }
 
@@ -274,16 +274,23 @@ impl Core {
         loop {
             match self.hub.next_answer(connection) {
                 Ok(None) => return,
-                Ok(Some(answer)) => self.answered(now, connection, answer),
-                Err(error) => {
-                    tracing::warn!(%error, "closing a connection that cannot be trusted");
-                    return self.lose(now, connection, &error);
+                Ok(Some(answer)) => {
+                    if let Err(error) = self.answered(now, connection, answer) {
+                        return self.distrust(now, connection, &error);
+                    }
                 }
+                Err(error) => return self.distrust(now, connection, &error),
             }
         }
     }
 
-    fn answered(&mut self, now: Micros, connection: ConnectionId, mut answer: Answer) {
+    fn distrust(&mut self, now: Micros, connection: ConnectionId, error: &Error) {
+        tracing::warn!(%error, "closing a connection that cannot be trusted");
+        self.lose(now, connection, error);
+    }
+
+    /// Brings an answer to whose it is. An error means that the broker does not keep to what was agreed.
+    fn answered(&mut self, now: Micros, connection: ConnectionId, mut answer: Answer) -> Result<(), Error> {
         let hub = &mut self.hub;
         let (correlation, api, bytes) = (answer.correlation, answer.header.api, answer.body.len());
         tracing::debug!(correlation, ?api, bytes, "answer");
@@ -297,10 +304,12 @@ impl Core {
                 if answer.header.has_more() {
                     hub.expect_more(now, connection, &answer, Owner::Subscription(subscriber));
                 }
-                self.consumers.sent(now, hub, subscriber, &answer);
+                return self.consumers.sent(now, hub, subscriber, &answer);
             }
-            Owner::Adjustment => {}
+            // If it is refused, the credit that was given will never come.
+            Owner::Adjustment => decode::<AdjustSubscriptionRequest>(&answer).map(|_| ())?,
         }
+        Ok(())
     }
 
     /// The connection is gone or must go; everything in flight on it goes back to its owner, in order.

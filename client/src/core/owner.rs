@@ -18,6 +18,6 @@ pub(crate) enum Owner {
     Offsets(OffsetsFlight),
     /// Records for a consumer, for as long as they come.
     Subscription(Subscriber),
-    /// Nobody: what was said about a subscription needs no answer.
+    /// Nobody: if a subscription that something was said about is over, its last answer is on its way.
     Adjustment,
 }

@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use corrente_protocol::api::*;
@@ -48,6 +48,10 @@ pub struct Model {
     pub topics: BTreeMap<String, Topic>,
     /// Errors to answer the next produce partitions with, before anything is appended.
     pub refuse_produce: VecDeque<ErrorCode>,
+    /// Partitions, of any topic, that fail whoever asks about their records.
+    pub sick: BTreeSet<u32>,
+    /// Whether it sends without looking at credit.
+    pub ignores_credit: bool,
     /// Subscriptions that are open, by their connections and correlation ids.
     subscriptions: BTreeMap<(u64, u64), Subscription>,
     /// What was served, by api.
@@ -81,6 +85,8 @@ impl Model {
             frame_len_max: 16 * 1024 * 1024,
             topics: BTreeMap::new(),
             refuse_produce: VecDeque::new(),
+            sick: BTreeSet::new(),
+            ignores_credit: false,
             subscriptions: BTreeMap::new(),
             served: BTreeMap::new(),
             appended: 0,
@@ -238,6 +244,17 @@ impl Model {
         open.into_iter().find_map(|id| self.send((connection, id)))
     }
 
+    /// A heartbeat of each subscription of a connection.
+    pub fn heartbeats(&self, connection: u64) -> Vec<Vec<Bytes>> {
+        let of_connection = (connection, 0)..=(connection, u64::MAX);
+        let open = self.subscriptions.range(of_connection).map(|(_, subscription)| subscription);
+        open.map(|open| {
+            let header = ResponseHeader { flags: FLAG_MORE, ..open.header.response() };
+            response_frame(header, |writer| FetchResponse { partitions: Vec::new() }.encode(0, writer))
+        })
+        .collect()
+    }
+
     /// The connection is gone.
     pub fn forget(&mut self, connection: u64) {
         self.subscriptions.retain(|(of, _), _| *of != connection);
@@ -245,10 +262,13 @@ impl Model {
 
     fn send(&mut self, id: (u64, u64)) -> Option<Vec<Bytes>> {
         let mut subscription = self.subscriptions.remove(&id).expect("the caller found it");
-        let mut room = usize::try_from(subscription.credit).unwrap_or(0).min(subscription.max_bytes);
-        let may_send = room > 0;
+        let credit = if self.ignores_credit { i64::MAX } else { subscription.credit };
+        let mut room = usize::try_from(credit).unwrap_or(0).min(subscription.max_bytes);
         let mut partitions = Vec::new();
-        for asked in subscription.partitions.iter_mut().filter(|_| may_send && !subscription.ends) {
+        for asked in subscription.partitions.iter_mut().filter(|_| !subscription.ends) {
+            if room == 0 {
+                break;
+            }
             let found = self.read(subscription.shard, asked, &mut room);
             if found.error != ErrorCode::None || !found.batches.is_empty() {
                 asked.offset = end_of(&found.batches).unwrap_or(asked.offset);
@@ -379,6 +399,10 @@ impl Model {
             log_start_offset: Offset::ZERO,
             batches: Vec::new(),
         };
+        if self.sick.contains(&request.partition.0) {
+            response.error = ErrorCode::StorageError;
+            return response;
+        }
         let Some(log) = self.log(request.topic, request.partition) else {
             response.error = ErrorCode::UnknownTopicOrPartition;
             return response;
@@ -406,8 +430,13 @@ impl Model {
     }
 
     fn list_offset(&mut self, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+        let is_sick = self.sick.contains(&asked.partition.0);
         let log = self.log(asked.topic, asked.partition);
-        let error = if log.is_some() { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition };
+        let error = match log {
+            _ if is_sick => ErrorCode::StorageError,
+            Some(_) => ErrorCode::None,
+            None => ErrorCode::UnknownTopicOrPartition,
+        };
         let (offset, timestamp_ms) = log.map_or((0, -1), |log| log.find(asked.spec));
         ListOffsetsPartitionResponse {
             topic: asked.topic,

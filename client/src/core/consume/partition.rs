@@ -6,6 +6,7 @@ use corrente_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName};
 use corrente_protocol::record_batch::{BatchError, RecordBatch, RecordBatches};
 
 use super::settings::{OutOfRange, StartOffset};
+use crate::core::connection::Destination;
 use crate::core::inbox::Fetched;
 use crate::core::time::Micros;
 use crate::error::{Error, ErrorKind};
@@ -17,15 +18,19 @@ pub(super) struct Partition {
     /// The topic that the positions belong to, once it was asked: another of the same name has others.
     pub(super) topic_id: Option<TopicId>,
     pub(super) start: StartOffset,
-    /// A broker has read from where it started, if only to find that there is nothing yet.
+    /// Something was read from where it started.
     pub(super) begun: bool,
     /// The next offset to read, once it is known.
     pub(super) position: Option<Offset>,
     /// Where to end, once it is known; asked for only with `until_end`.
     pub(super) stop_at: Option<Offset>,
-    pub(super) state: State,
+    state: State,
+    /// The shard that leads it, as last seen; kept by [`Partitions`](super::partitions::Partitions).
+    pub(super) destination: Option<Destination>,
     pub(super) not_before: Micros,
     pub(super) failures: u32,
+    /// A broker refused it: it is asked about by itself before it joins others, whom a refusal would disturb.
+    pub(super) is_suspect: bool,
     /// How often in a row its batches failed their checks.
     pub(super) damaged: u32,
 }
@@ -36,8 +41,8 @@ pub(super) enum State {
     Idle,
     /// A question for offsets is on its way.
     Asked,
-    /// In a subscription.
-    Subscribed,
+    /// In the subscription at that shard.
+    Subscribed(Destination),
     /// Ended or failed.
     Done,
 }
@@ -61,8 +66,10 @@ impl Partition {
             },
             stop_at: None,
             state: State::Idle,
+            destination: None,
             not_before,
             failures: 0,
+            is_suspect: false,
             damaged: 0,
         }
     }
@@ -79,9 +86,17 @@ impl Partition {
         }
     }
 
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// For [`Partitions`](super::partitions::Partitions) alone, which counts.
+    pub(super) fn replace_state(&mut self, state: State) -> State {
+        std::mem::replace(&mut self.state, state)
+    }
+
     /// Begins anew at a place that has to be asked for.
     pub(super) fn start_at(&mut self, start: StartOffset) {
-        self.state = State::Idle;
         self.start = start;
         self.begun = false;
         self.position = None;
@@ -91,9 +106,8 @@ impl Partition {
         matches!((self.position, self.stop_at), (Some(position), Some(stop_at)) if position >= stop_at)
     }
 
-    /// Enters a subscription: what is asked of the broker.
-    pub(super) fn subscribe(&mut self, topic: TopicId) -> SubscribePartition {
-        self.state = State::Subscribed;
+    /// What is asked of the broker for it.
+    pub(super) fn wanted(&self, topic: TopicId) -> SubscribePartition {
         SubscribePartition {
             topic,
             partition: self.index,
@@ -101,12 +115,6 @@ impl Partition {
             leader_epoch: None,
             end: self.stop_at,
         }
-    }
-
-    /// The broker reads it, and has found nothing wrong.
-    pub(super) fn is_well(&mut self) {
-        self.failures = 0;
-        self.begun = true;
     }
 
     /// Takes the batches whose checks hold, up to the first whose do not.

@@ -1,13 +1,20 @@
 //! Whatever the network does, within its time: a consumer reads every record once and in its order, holds no more than
 //! it may, and does not stop as long as somebody takes what came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use corrente_protocol::api::{ApiKey, FetchResponse, Message};
+use corrente_protocol::frame::{FLAG_MORE, FRAME_HEADER_LEN, ResponseHeader, response_frame};
+use corrente_protocol::ids::Offset;
+use corrente_protocol::record_batch::HEADER_LEN;
+
+use super::super::consume::{OutOfRange, StartOffset};
+use super::super::inbox::Inbox;
 use super::super::*;
-use super::stories::{consumer, drain};
+use super::stories::{consumer, drain, fill, is_subscribe, next_sent};
 use super::world::World;
 
 const PARTITIONS: u32 = 4;
@@ -20,8 +27,12 @@ enum Step {
     Accept,
     /// One connection's oldest request is served and answered.
     Serve(usize),
-    /// Some subscription has its next answer.
+    /// Some subscription has its next answer, which is on its way.
     Send,
+    /// What is on its way on a connection arrives.
+    Arrive(usize),
+    /// A byte of what is on its way is flipped.
+    Damage(usize),
     /// A connection breaks.
     Break(usize),
     /// A partition's leader moves to a shard.
@@ -38,11 +49,28 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Accept),
         6 => any::<usize>().prop_map(Step::Serve),
         8 => Just(Step::Send),
+        8 => any::<usize>().prop_map(Step::Arrive),
+        1 => any::<usize>().prop_map(Step::Damage),
         1 => any::<usize>().prop_map(Step::Break),
         1 => (0..PARTITIONS, 0..3_u16).prop_map(|(partition, shard)| Step::Move(partition, shard)),
         3 => Just(Step::Take),
         2 => (1..400_u64).prop_map(Step::Pass),
     ]
+}
+
+/// More than so often in a row is told to the consumer's owner.
+const DAMAGE_MAX: usize = 2;
+
+/// Flips a bit in the first record of the first partition of an answer, if there is one.
+fn flip_in_first_batch(answer: &mut [u8]) -> bool {
+    // Behind the frame's header and the count: topic, partition, error, two offsets, and the length of the batches.
+    const BATCHES: usize = FRAME_HEADER_LEN + 4 + 16 + 4 + 2 + 8 + 8 + 4;
+    let Some(len) = answer.get(BATCHES - 4..BATCHES) else { return false };
+    let has_batch = u32::from_le_bytes(len.try_into().expect("four bytes")) > 0;
+    if has_batch {
+        answer[BATCHES + HEADER_LEN + 1] ^= 0x40;
+    }
+    has_batch
 }
 
 fn pick(world: &World, any: usize) -> Option<ConnectionId> {
@@ -74,7 +102,8 @@ proptest! {
                 read.entry(batch.partition).or_default().extend(batch.records.iter().map(|record| record.offset.0));
             }
         };
-        let mut batch_bytes_max = 0;
+        let (mut batch_bytes_max, mut damage) = (0, 0);
+        let mut on_its_way: BTreeMap<ConnectionId, VecDeque<Vec<u8>>> = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Append(partition, records) => {
@@ -90,9 +119,21 @@ proptest! {
                     world.receive(connection, &response);
                 },
                 Step::Send => if let Some((connection, answer)) = world.sent() {
+                    on_its_way.entry(connection).or_default().push_back(answer);
+                },
+                Step::Arrive(any) => if let Some(connection) = pick(&world, any)
+                    && let Some(answer) = on_its_way.get_mut(&connection).and_then(VecDeque::pop_front)
+                {
                     world.receive(connection, &answer);
                 },
+                Step::Damage(any) => if let Some(connection) = pick(&world, any)
+                    && let Some(answer) = on_its_way.get_mut(&connection).and_then(|queue| queue.front_mut())
+                    && damage < DAMAGE_MAX && flip_in_first_batch(answer)
+                {
+                    damage += 1;
+                },
                 Step::Break(any) => if let Some(connection) = pick(&world, any) {
+                    on_its_way.remove(&connection);
                     world.break_wire(connection);
                 },
                 Step::Move(partition, shard) => {
@@ -105,10 +146,14 @@ proptest! {
             let bound = prefetch_bytes + 3 * batch_bytes_max;
             prop_assert!(inbox.held() <= bound, "{} bytes are held, {} at most", inbox.held(), bound);
         }
-        // Peace: all that was appended is read.
+        // Peace: all that was appended is read. Connections live on, so that nothing but the client helps itself.
+        for (connection, answers) in on_its_way {
+            answers.into_iter().for_each(|answer| world.receive(connection, &answer));
+        }
         for _ in 0..100 {
             world.settle();
             take(&mut world, &mut read);
+            world.beat();
             world.pass(Duration::from_millis(500));
         }
         for partition in 0..PARTITIONS {
@@ -117,4 +162,205 @@ proptest! {
             prop_assert_eq!(found, (0..end).collect::<Vec<_>>(), "partition {}", partition);
         }
     }
+}
+
+fn offsets(world: &mut World, inbox: &Inbox, partition: u32) -> Vec<u64> {
+    let batches = drain(world, inbox).0.into_iter().map(|batch| batch.expect("nothing is wrong for good"));
+    let of_partition = batches.filter(|batch| batch.partition == partition);
+    of_partition.flat_map(|batch| batch.records.into_iter().map(|record| record.offset.0)).collect()
+}
+
+fn served(world: &World, api: ApiKey) -> usize {
+    world.model.served.get(&api).copied().unwrap_or(0)
+}
+
+/// A frame that answers the request that was sent with this header.
+fn answer_without_partitions(header: ResponseHeader) -> Vec<u8> {
+    response_frame(header, |writer| FetchResponse { partitions: Vec::new() }.encode(0, writer)).concat()
+}
+
+#[test]
+fn what_an_old_subscription_still_says_is_not_taken_for_the_new_ones() {
+    let mut world = World::new(1, 2, 2);
+    for offset in 0..10 {
+        world.model.put_compacted("t", 0, offset, offset + 1, &[(offset, 1)]);
+    }
+    let inbox = consumer(&mut world, |settings| settings.answer_bytes_max = 1);
+    let (old, mut damaged) = next_sent(&mut world);
+    let late: Vec<Vec<u8>> = (0..2).map(|_| world.sent().expect("the next batches").1).collect();
+    let last = damaged.len() - 5;
+    damaged[last] ^= 0x40;
+    world.receive(old, &damaged);
+    // Its leader moves; what the old one has sent already is still on its way.
+    world.model.topics.get_mut("t").expect("the topic").logs[0].shard = 1;
+    world.call(1, CallRequest::Metadata(corrente_protocol::api::MetadataRequest { topics: None }));
+    for _ in 0..8 {
+        world.pass(Duration::from_millis(300));
+        world.settle_but(|_| false);
+        // Only what the new leader has to say without records: last answers.
+        let said = world.connections().into_iter().filter(|id| *id != old).find_map(|id| {
+            let answer = world.model.sent(id.0)?.concat();
+            (answer.len() < FRAME_HEADER_LEN + HEADER_LEN).then_some((id, answer))
+        });
+        if let Some((connection, answer)) = said {
+            world.receive(connection, &answer);
+        }
+    }
+    late.iter().for_each(|answer| world.receive(old, answer));
+    for _ in 0..100 {
+        world.settle();
+        world.beat();
+        world.pass(Duration::from_millis(500));
+    }
+    let found = offsets(&mut world, &inbox, 0);
+    assert!(found.windows(2).all(|pair| pair[0] + 1 == pair[1]), "none is left out: {found:?}");
+}
+
+#[test]
+fn a_heartbeat_says_nothing_of_a_partition_that_was_not_read() {
+    let mut world = World::new(1, 1, 1);
+    fill(&mut world, 10, 1);
+    let inbox = consumer(&mut world, |settings| {
+        settings.out_of_range = OutOfRange::Fail;
+        settings.until_end = true;
+    });
+    world.settle_but(is_subscribe);
+    world.settle_but(|_| false);
+    world.beat();
+    world.model.topics.get_mut("t").expect("the topic").logs[0].start = 7;
+    world.settle();
+    assert_eq!(offsets(&mut world, &inbox, 0), [7, 8, 9], "its start was overtaken, and is asked for again");
+}
+
+#[test]
+fn a_broker_that_sends_beyond_the_credit_is_not_listened_to() {
+    let mut world = World::new(1, 1, 1);
+    fill(&mut world, 100, 1);
+    let inbox = consumer(&mut world, |settings| {
+        settings.prefetch_bytes = 200;
+        settings.answer_bytes_max = 1;
+    });
+    world.settle_but(|_| false);
+    world.model.ignores_credit = true;
+    let connects = world.connects;
+    while let Some((connection, answer)) = world.sent() {
+        world.receive(connection, &answer);
+    }
+    assert!(inbox.held() < 300, "{} bytes are held, of 200", inbox.held());
+    world.pass(Duration::from_secs(3));
+    assert!(world.connects > connects, "the connection was given up");
+}
+
+#[test]
+fn shards_that_come_one_after_the_other_leave_each_other_alone() {
+    for shards in [1_u16, 2, 8] {
+        let mut world = World::new(1, shards, u32::from(shards));
+        let _inbox = consumer(&mut world, |_| {});
+        world.settle_but(|header| header.api == ApiKey::ListOffsets);
+        for connection in world.connections() {
+            while world.wires[&connection].requests.front().is_some() {
+                if let Some(answer) = world.serve(connection) {
+                    world.receive(connection, &answer);
+                }
+            }
+            world.settle_but(|header| header.api == ApiKey::ListOffsets);
+        }
+        for _ in 0..20 {
+            world.settle();
+            world.beat();
+            world.pass(Duration::from_millis(100));
+        }
+        assert_eq!(
+            served(&world, ApiKey::Subscribe),
+            usize::from(shards),
+            "subscriptions to {shards} shards"
+        );
+    }
+}
+
+#[test]
+fn a_partition_that_fails_leaves_the_others_alone() {
+    for shards in [1, 2] {
+        let mut world = World::new(1, shards, 4);
+        world.model.sick.insert(3);
+        let inbox = consumer(&mut world, |_| {});
+        let mut after_a_while = 0;
+        for round in 0..600 {
+            world.settle();
+            world.beat();
+            world.pass(Duration::from_millis(100));
+            if round == 50 {
+                after_a_while = served(&world, ApiKey::Subscribe);
+            }
+        }
+        let subscribed = served(&world, ApiKey::Subscribe) - after_a_while;
+        assert_eq!(subscribed, 0, "on {shards} shards, in nearly a minute");
+        world.model.sick.clear();
+        world.model.put_compacted("t", 3, 0, 1, &[(0, 1)]);
+        for _ in 0..100 {
+            world.settle();
+            world.beat();
+            world.pass(Duration::from_millis(100));
+        }
+        assert_eq!(offsets(&mut world, &inbox, 3), [0], "once it is well it joins them");
+    }
+}
+
+#[test]
+fn many_that_fail_at_once_are_told_at_once() {
+    let mut world = World::new(1, 1, 50);
+    let _inbox = consumer(&mut world, |settings| {
+        settings.partitions.iter_mut().for_each(|part| part.2 = StartOffset::At(Offset(9)));
+        settings.out_of_range = OutOfRange::Earliest;
+    });
+    for _ in 0..20 {
+        world.settle();
+        world.beat();
+        world.pass(Duration::from_millis(100));
+    }
+    assert!(served(&world, ApiKey::Subscribe) <= 3, "{} subscriptions", served(&world, ApiKey::Subscribe));
+}
+
+#[test]
+fn a_broker_that_ends_every_subscription_is_asked_less_and_less() {
+    let mut world = World::new(1, 1, 1);
+    let _inbox = consumer(&mut world, |_| {});
+    for _ in 0..5 {
+        world.settle_but(is_subscribe);
+        let open = world.connections().into_iter().find(|id| !world.wires[id].requests.is_empty());
+        let Some(open) = open else { return };
+        let (_, header, _) = world.take_request(open).expect("a subscription");
+        world.receive(open, &answer_without_partitions(header.response()));
+    }
+    panic!("it subscribes again and again, and no time passes");
+}
+
+#[test]
+fn answers_are_read_wherever_the_stream_is_cut() {
+    for piece in [1, 7, 100, 1_000] {
+        let mut world = World::new(1, 1, 1);
+        fill(&mut world, 100, 3);
+        let inbox = consumer(&mut world, |settings| settings.answer_bytes_max = 300);
+        let (connection, mut stream) = next_sent(&mut world);
+        while let Some((_, answer)) = world.sent() {
+            stream.extend(answer);
+        }
+        // Each piece is an allocation of its own.
+        stream.chunks(piece).for_each(|bytes| world.receive(connection, bytes));
+        assert_eq!(offsets(&mut world, &inbox, 0), (0..100).collect::<Vec<_>>(), "pieces of {piece} bytes");
+    }
+}
+
+#[test]
+fn more_to_come_is_believed_of_subscriptions_alone() {
+    let mut world = World::new(1, 1, 1);
+    world.call(1, CallRequest::Metadata(corrente_protocol::api::MetadataRequest { topics: None }));
+    world.accept();
+    let connection = world.connections()[0];
+    let (_, header, _) = world.take_request(connection).expect("a request for metadata");
+    world.receive(
+        connection,
+        &answer_without_partitions(ResponseHeader { flags: FLAG_MORE, ..header.response() }),
+    );
+    assert!(!world.wires.contains_key(&connection), "the connection is given up");
 }

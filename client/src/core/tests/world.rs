@@ -168,6 +168,15 @@ impl World {
         connections.filter_map(|id| Some((id, self.model.sent(id.0)?.concat()))).next()
     }
 
+    /// Brokers say that they are there.
+    pub fn beat(&mut self) {
+        for connection in self.connections() {
+            for heartbeat in self.model.heartbeats(connection.0) {
+                self.receive(connection, &heartbeat.concat());
+            }
+        }
+    }
+
     pub fn connections(&self) -> Vec<ConnectionId> {
         self.wires.keys().copied().collect()
     }
