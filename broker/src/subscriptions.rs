@@ -45,7 +45,8 @@ pub enum OpenError {
     TooMany(usize),
     /// The connection would hold too much of the shard's memory for what subscriptions are about.
     #[error(
-        "{partitions} partitions take {needed} bytes to remember; of the {max} that a connection may have, {held} are taken"
+        "{partitions} partitions take {needed} bytes to remember; of the {max} that a connection may have, \
+         {held} are taken"
     )]
     TooLarge {
         /// Of the subscription.

@@ -116,6 +116,11 @@ impl Consumers {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.consumers.is_empty()
+    }
+
     /// Something can be done at once.
     pub(crate) fn is_dirty(&self) -> bool {
         self.consumers.values().any(|consumer| consumer.dirty)

@@ -255,6 +255,12 @@ impl Model {
         .collect()
     }
 
+    /// What is subscribed to: the partitions of each open subscription.
+    pub fn subscribed(&self) -> Vec<Vec<u32>> {
+        let places = |open: &Subscription| open.partitions.iter().map(|part| part.partition.0).collect();
+        self.subscriptions.values().map(places).collect()
+    }
+
     /// The connection is gone.
     pub fn forget(&mut self, connection: u64) {
         self.subscriptions.retain(|(of, _), _| *of != connection);

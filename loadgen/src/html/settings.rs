@@ -239,7 +239,9 @@ mod tests {
 
     #[test]
     fn a_configuration_is_a_line_for_each_section() {
-        let config = serde_json::json!({ "shards": { "count": 2, "idle": "spin" }, "memory": { "per_shard_bytes": "1 GiB" } });
+        let config = serde_json::json!({
+            "shards": { "count": 2, "idle": "spin" }, "memory": { "per_shard_bytes": "1 GiB" }
+        });
         let rows = broker_config(&config);
         let line = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(

@@ -16,6 +16,7 @@ use super::super::inbox::Inbox;
 use super::super::*;
 use super::stories::{consumer, drain, fill, is_subscribe, next_sent};
 use super::world::World;
+use crate::error::ErrorKind;
 
 const PARTITIONS: u32 = 4;
 
@@ -283,7 +284,7 @@ fn a_partition_that_fails_leaves_the_others_alone() {
     for shards in [1, 2] {
         let mut world = World::new(1, shards, 4);
         world.model.sick.insert(3);
-        let inbox = consumer(&mut world, |_| {});
+        let inbox = consumer(&mut world, |settings| settings.partitions[3].2 = StartOffset::At(Offset(0)));
         let mut after_a_while = 0;
         for round in 0..600 {
             world.settle();
@@ -363,4 +364,72 @@ fn more_to_come_is_believed_of_subscriptions_alone() {
         &answer_without_partitions(ResponseHeader { flags: FLAG_MORE, ..header.response() }),
     );
     assert!(!world.wires.contains_key(&connection), "the connection is given up");
+}
+
+#[test]
+fn what_is_held_and_on_its_way_is_bounded_over_all_shards() {
+    let mut world = World::new(1, 4, 4);
+    let append = |world: &mut World, partition| {
+        let end = world.model.topics["t"].logs[partition as usize].end;
+        world.model.put_compacted("t", partition, end, end + 1, &[(end, 1)]);
+    };
+    let inbox = consumer(&mut world, |settings| settings.prefetch_bytes = 10_000);
+    world.settle();
+    // First one shard has all there is, then all the others.
+    (0..500).for_each(|_| append(&mut world, 0));
+    world.settle();
+    (0..500).for_each(|n| append(&mut world, 1 + n % 3));
+    world.settle();
+    let held = inbox.held();
+    assert!((7_500..10_400).contains(&held), "{held} bytes are held, of 10 000 and a batch of each shard");
+}
+
+#[test]
+fn a_partition_that_is_given_up_is_sent_no_longer() {
+    let mut world = World::new(1, 1, 2);
+    (0..10).for_each(|offset| world.model.put_compacted("t", 0, offset, offset + 1, &[(offset, 1)]));
+    let inbox = consumer(&mut world, |settings| settings.answer_bytes_max = 1);
+    for _ in 0..60 {
+        world.settle_but(|_| false);
+        if let Some((connection, mut answer)) = world.sent() {
+            flip_in_first_batch(&mut answer);
+            world.receive(connection, &answer);
+        }
+        world.pass(Duration::from_millis(100));
+    }
+    let told = drain(&mut world, &inbox).0;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].as_ref().expect_err("it is damaged").kind(), ErrorKind::Corrupt);
+    assert_eq!(world.model.subscribed(), [[1]], "the other one alone");
+}
+
+#[test]
+fn a_broker_that_falls_silent_is_left() {
+    let mut world = World::new(1, 1, 1);
+    let _inbox = consumer(&mut world, |_| {});
+    world.settle();
+    for _ in 0..120 {
+        world.pass(Duration::from_millis(500));
+        world.beat();
+    }
+    assert_eq!(world.model.subscribed().len(), 1, "it said that it is there");
+    // The time for an answer and a heartbeat, from the last one on.
+    world.pass(Duration::from_millis(10_400));
+    assert_eq!(world.model.subscribed().len(), 1);
+    world.pass(Duration::from_millis(200));
+    assert_eq!(world.model.subscribed().len(), 0, "its connection is closed");
+}
+
+#[test]
+fn a_consumer_that_is_dropped_leaves_nothing_open() {
+    let mut world = World::new(1, 3, 3);
+    let inbox = consumer(&mut world, |_| {});
+    world.settle();
+    assert_eq!(world.model.subscribed().len(), 3);
+    inbox.abandon();
+    world.handle(Event::Wake);
+    assert!(!world.core.consumers.is_empty(), "until they are over");
+    world.settle();
+    assert_eq!(world.model.subscribed().len(), 0);
+    assert!(world.core.consumers.is_empty());
 }
