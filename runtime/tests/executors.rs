@@ -14,6 +14,7 @@ use corrente_runtime::executor::{
 use corrente_runtime::mailbox::mailbox;
 use corrente_runtime::offload::offload;
 use corrente_runtime::{random, timer};
+use futures_util::stream::{self, StreamExt};
 use shards::{block_on, config, on_one_shard, on_shards};
 
 #[test]
@@ -258,4 +259,24 @@ fn messages_go_between_shards_in_order() {
 #[test]
 fn chance_differs_from_call_to_call() {
     assert_ne!(random::random_u64(), random::random_u64());
+}
+
+#[test]
+fn a_shard_that_polls_hears_of_other_threads() {
+    const AT_ONCE: usize = 256;
+    const CALLS: usize = 60_000;
+    // Where it shares its CPU with those it waits for, an alarm of the executor rings at any place.
+    let config = ExecutorsConfig { cpus: Some(vec![first_cpu()]), idle: Idle::Poll, ..config(1) };
+    let heard = Arc::new(AtomicUsize::new(0));
+    let shared = heard.clone();
+    let mut executors = Executors::start(config, move |_| {
+        let heard = shared.clone();
+        async move {
+            let calls = stream::iter(0..CALLS).map(|_| offload(|| std::hint::black_box(())));
+            calls.buffered(AT_ONCE).for_each(async |()| drop(heard.fetch_add(1, Ordering::Relaxed))).await;
+        }
+    })
+    .expect("one shard");
+    block_on(executors.stopped()).expect("it ended well");
+    assert_eq!(heard.load(Ordering::Relaxed), CALLS);
 }

@@ -37,9 +37,6 @@ const NETWORK_SHARES: usize = 1000;
 const STORAGE_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 100;
 
-/// "Never sleep", as a time to spin.
-const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
-
 /// What a shard's thread knows of its shard.
 #[derive(Clone)]
 struct Shard {
@@ -267,11 +264,7 @@ impl ShardThread {
         };
         let builder =
             LocalExecutorBuilder::new(placement).io_memory(self.config.io_memory).preempt_timer(TURN_MAX);
-        let builder = match self.config.idle {
-            // One that spins does so in the task of its ring, which sees sockets and files at once.
-            Idle::Park | Idle::Spin(_) => builder,
-            Idle::Poll => builder.spin_before_park(FOREVER),
-        };
+        // One that spins or polls does so in the task of its ring, which sees sockets and files at once.
         builder.make().map_err(failed)
     }
 
@@ -304,7 +297,7 @@ impl ShardThread {
         let spin = match self.config.idle {
             Idle::Park => Duration::ZERO,
             Idle::Spin(spin) => spin,
-            Idle::Poll => FOREVER,
+            Idle::Poll => Duration::MAX,
         };
         let ring = Ring::new(spin, self.config.shards).map_err(failed)?;
         let completions = ring.count_completions().map_err(failed)?;

@@ -242,7 +242,9 @@ impl Ring {
     /// Reaps for as long as it is polled; one task of the shard does nothing else.
     pub(super) async fn drive(self: Rc<Self>, completions: PollableFd<OwnedFd>) {
         loop {
-            while self.in_flight() == 0 {
+            // Who never sleeps looks on here even if nothing is in flight. The executor could do so by itself, but goes
+            // on for ever where it has just missed a task that is ready (see `turn`).
+            while self.in_flight() == 0 && self.spin < Duration::MAX {
                 self.work.wait().await;
             }
             if self.reap() > 0 {
