@@ -27,8 +27,8 @@ struct Arguments {
     /// Directory on the disk to measure; what is made in it is removed at the end.
     #[arg(long, value_name = "DIR", default_value = "target/dirty-logs")]
     dir: PathBuf,
-    /// How many logs are dirty at once.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,100,1000,10000")]
+    /// How many logs are dirty at once. Each takes two open files, which `ulimit -n` has to allow for.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,100,1000,9000")]
     logs: Vec<usize>,
     /// How often each is measured, in turn.
     #[arg(long, value_name = "N", default_value_t = 5)]
