@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use corrente_protocol::api::subscribe::HEARTBEAT_MS;
 use corrente_protocol::ids::{Offset, PartitionIndex, TopicName};
 use corrente_protocol::record::Header;
 use futures_util::Stream;
@@ -17,10 +18,6 @@ use crate::core::consume::{ConsumerSettings, OutOfRange, StartOffset};
 use crate::core::inbox::{Batch, Fetched, Inbox};
 use crate::error::{Error, ErrorKind};
 use crate::transport::Link;
-
-/// Brokers keep no shorter and no longer silence.
-const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
-const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 
 /// Reads partitions from where it was told to, for ever or to their end.
 ///
@@ -141,7 +138,9 @@ impl ConsumerBuilder {
     /// How long a broker with nothing to send is silent, between 100 ms and a minute. Silent for the request timeout
     /// longer, it is taken for dead. Records are sent at once whatever this is. Default: 500 ms.
     pub fn heartbeat(mut self, silence: Duration) -> ConsumerBuilder {
-        self.heartbeat = silence.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+        let [shortest, longest] =
+            [HEARTBEAT_MS.start(), HEARTBEAT_MS.end()].map(|ms| Duration::from_millis((*ms).into()));
+        self.heartbeat = silence.clamp(shortest, longest);
         self
     }
 

@@ -121,14 +121,9 @@ async fn wait_for_news(
     let mut waits: Vec<Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
     for (id, from) in positions {
         match shard.place(id) {
-            Place::Here(Slot::Serving(partition)) => {
-                if partition.has_news_for(from) {
-                    return;
-                }
-                waits.push(Box::pin(async move { partition.news_for(from).await }));
-            }
-            Place::There(_) => waits.push(Box::pin(reading::news(shard.clone(), id, from))),
+            Place::Here(Slot::Serving(partition)) if partition.has_news_for(from) => return,
             Place::Here(Slot::Unavailable(_)) | Place::Unknown => return,
+            _ => waits.push(Box::pin(reading::news(shard.clone(), id, from))),
         }
     }
     let hurry = pin!(connection.hurry());

@@ -4,6 +4,8 @@
 //! [`crate::frame::FLAG_MORE`]. How much may be on its way is the client's to say, in bytes of *credit*
 //! ([`super::AdjustSubscriptionRequest`]): flow control by credits as links of AMQP 1.0 have it (section 2.6.7).
 
+use std::ops::RangeInclusive;
+
 use super::{ApiKey, FetchResponse, Message, Request};
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::wire::{DecodeError, Reader, TaggedWriter, Writer};
@@ -14,10 +16,13 @@ const TAG_LEADER_EPOCH: u16 = 0;
 /// Tag of [`SubscribePartition::end`].
 const TAG_END: u16 = 1;
 
+/// Silences that a broker keeps, in milliseconds; others are moved to the nearer end.
+pub const HEARTBEAT_MS: RangeInclusive<u32> = 100..=60_000;
+
 /// From where on to send what comes, and how much.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SubscribeRequest {
-    /// The longest silence, in milliseconds: after it comes an answer without a partition.
+    /// The longest silence, in milliseconds, within [`HEARTBEAT_MS`]: after it comes an answer without a partition.
     pub heartbeat_ms: u32,
     /// Bytes of batches that may be sent before there is more credit. Batches are sent whole as long as any is left, so
     /// that the last one may overdraw it.

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use corrente_protocol::api::subscribe::HEARTBEAT_MS;
 use corrente_protocol::api::{FetchPartitionResponse, SubscribePartition, SubscribeRequest};
 use corrente_protocol::error_code::ErrorCode;
 use corrente_protocol::ids::Offset;
@@ -20,9 +21,6 @@ use crate::connection::Connection;
 use crate::handlers::reading::{self, Position};
 use crate::shard::{Place, Shard, Slot};
 use crate::subscriptions::Subscription;
-
-/// Silences shorter or longer than these are not kept.
-const HEARTBEAT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
 
 /// How often it is looked whether all partitions are still served here. Nobody tells those who wait for their news.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -70,8 +68,8 @@ pub enum Next {
 impl Followed {
     /// All from where they are wanted.
     pub fn new(shard: Rc<Shard>, request: &SubscribeRequest) -> Followed {
-        let [shortest, longest] = HEARTBEAT;
-        let heartbeat = Duration::from_millis(request.heartbeat_ms.into()).clamp(shortest, longest);
+        let heartbeat_ms = request.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
+        let heartbeat = Duration::from_millis(heartbeat_ms.into());
         let partition = |part: &SubscribePartition| FollowedPartition {
             position: Position { id: id_of(part), offset: part.offset, leader_epoch: part.leader_epoch },
             end: part.end,

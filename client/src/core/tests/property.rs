@@ -50,11 +50,6 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn pick(world: &World, any: usize) -> Option<ConnectionId> {
-    let connections = world.connections();
-    (!connections.is_empty()).then(|| connections[any % connections.len()])
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -88,16 +83,16 @@ proptest! {
                         world.handle(Event::Closed { connection, cause: "refused".to_owned() });
                     }
                 }
-                Step::Serve(any) => if let Some(connection) = pick(&world, any)
+                Step::Serve(any) => if let Some(connection) = world.pick(any)
                     && let Some(response) = world.serve(connection)
                 {
                     world.receive(connection, &response);
                 },
-                Step::ServeAndBreak(any) => if let Some(connection) = pick(&world, any) {
+                Step::ServeAndBreak(any) => if let Some(connection) = world.pick(any) {
                     let _ = world.serve(connection);
                     world.break_wire(connection);
                 },
-                Step::Break(any) => if let Some(connection) = pick(&world, any) {
+                Step::Break(any) => if let Some(connection) = world.pick(any) {
                     world.break_wire(connection);
                 },
                 Step::RefuseProduce => world.model.refuse_produce.push_back(ErrorCode::Busy),

@@ -181,6 +181,12 @@ impl World {
         self.wires.keys().copied().collect()
     }
 
+    /// One of the connections, whatever the number; `None` if there is none.
+    pub fn pick(&self, any: usize) -> Option<ConnectionId> {
+        let place = any.checked_rem(self.wires.len())?;
+        self.wires.keys().nth(place).copied()
+    }
+
     /// Serves and answers everything there is until nothing moves. Time stands still.
     pub fn settle(&mut self) {
         loop {

@@ -33,10 +33,10 @@ const SUBMISSIONS: u32 = 256;
 /// Room for completions; the kernel keeps what does not fit until there is room.
 const COMPLETIONS: u32 = 4096;
 
-/// Threads of the kernel that may wait for files on this thread's behalf, where a file does not take an operation at
-/// once: opening, renaming, flushing a directory, writing what makes a file longer. Such waits are mostly for the same
-/// commit of the file system's journal, so that many at once end together. Unless told, the kernel takes the entries of
-/// the first ring of the thread, which here is the executor's, for a limit: one.
+/// Threads of the kernel that may wait for files on this thread's behalf, where a file does not take an operation of
+/// this ring at once: a write that makes it longer, a flush, an allocation. Such waits are mostly for one commit of the
+/// file system's journal, so that many at once end together. Unless told, the kernel goes by the entries of the first
+/// ring that the thread made; on the shard that starts first that is glommio's probe of the kernel, with one entry.
 const WORKERS: u32 = 32;
 
 /// How long to look for nothing but completions here, and not for timers and for what other shards have sent. A look at
@@ -242,8 +242,8 @@ impl Ring {
     /// Reaps for as long as it is polled; one task of the shard does nothing else.
     pub(super) async fn drive(self: Rc<Self>, completions: PollableFd<OwnedFd>) {
         loop {
-            // Who never sleeps looks on here even if nothing is in flight. The executor could do so by itself, but goes
-            // on for ever where it has just missed a task that is ready (see `turn`).
+            // Who never sleeps looks on here even if nothing is in flight. The executor can do so by itself, but was
+            // met spinning for ever while an answer of another thread was there.
             while self.in_flight() == 0 && self.spin < Duration::MAX {
                 self.work.wait().await;
             }
